@@ -1,0 +1,1 @@
+//! ONNX bytes to and from the graph IR.

@@ -1,0 +1,1 @@
+//! Output-preserving graph passes.

@@ -1,0 +1,1 @@
+//! The .landfall file: manifest, sections, weights.

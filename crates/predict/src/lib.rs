@@ -1,0 +1,9 @@
+//! Online batching and bulk scoring over one path.
+//!
+//! Architecture invariant: this crate knows nothing of HTTP, JSON, ONNX, delivery or monitoring.
+
+mod executable;
+mod request;
+
+pub use executable::Executable;
+pub use request::{ErrorKind, PredictError, Reply, Request, Timing};

@@ -1,0 +1,1 @@
+//! Graph to plan: lowering, memory planning and execution.

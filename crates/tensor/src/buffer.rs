@@ -1,0 +1,123 @@
+//! Memory behind tensors: owned and aligned, or mapped from a file; always shared by reference count.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use bytemuck::Zeroable;
+
+/// Alignment in bytes of memory that this crate allocates: one cache line, one 512-bit register.
+pub const ALIGNMENT: usize = 64;
+
+#[derive(Clone, Copy, Zeroable, bytemuck::Pod)]
+#[repr(C, align(64))]
+pub(crate) struct Line([u8; ALIGNMENT]);
+
+#[derive(Clone)]
+enum Memory {
+    Owned(Arc<Vec<Line>>),
+    Mapped(Arc<memmap2::Mmap>),
+}
+
+/// A cheaply cloned, immutable range of bytes.
+///
+/// Memory allocated here starts at a multiple of [`ALIGNMENT`]; mapped memory starts where the
+/// file's author put it.
+#[derive(Clone)]
+pub struct Buffer {
+    memory: Memory,
+    range: Range<usize>,
+}
+
+impl Buffer {
+    /// A zeroed buffer, filled in place before it is shared.
+    pub fn build(len: usize, fill: impl FnOnce(&mut [u8])) -> Buffer {
+        let mut lines = vec![Line::zeroed(); len.div_ceil(ALIGNMENT)];
+        fill(&mut bytemuck::cast_slice_mut(&mut lines)[..len]);
+        Buffer { memory: Memory::Owned(Arc::new(lines)), range: 0..len }
+    }
+
+    /// Like [`Buffer::build`] for a filling that can fail.
+    pub fn try_build<E>(
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Buffer, E> {
+        let mut result = Ok(());
+        let buffer = Buffer::build(len, |bytes| result = fill(bytes));
+        result.map(|()| buffer)
+    }
+
+    /// An aligned copy of some bytes.
+    pub fn copy_of(bytes: &[u8]) -> Buffer {
+        Buffer::build(bytes.len(), |out| out.copy_from_slice(bytes))
+    }
+
+    /// Maps a whole file read-only; pages are read when touched.
+    ///
+    /// The file must not be truncated or rewritten in place while mapped: replace it by renaming a
+    /// new file over it, as everything in Landfall does.
+    #[allow(unsafe_code, reason = "mapping a file cannot be expressed safely; see SAFETY")]
+    pub fn map_file(file: &File) -> io::Result<Buffer> {
+        let len = file.metadata()?.len();
+        let len = usize::try_from(len)
+            .map_err(|_| io::Error::new(io::ErrorKind::FileTooLarge, "file exceeds memory"))?;
+        if len == 0 {
+            return Ok(Buffer::copy_of(&[]));
+        }
+        // SAFETY: the map is read-only and private to this process; every reader treats the bytes
+        // as untrusted data, so a concurrent writer can produce wrong values but no invalid Rust
+        // value (only plain-old-data types view them). Truncation raises SIGBUS; the contract
+        // above forbids it.
+        let map = unsafe { memmap2::Mmap::map(file)? };
+        Ok(Buffer { memory: Memory::Mapped(Arc::new(map)), range: 0..len })
+    }
+
+    /// A part of this buffer, sharing its memory. `None` if the range lies outside.
+    pub fn slice(&self, range: Range<usize>) -> Option<Buffer> {
+        if range.start > range.end || range.end > self.len() {
+            return None;
+        }
+        let start = self.range.start + range.start;
+        let end = self.range.start + range.end;
+        Some(Buffer { memory: self.memory.clone(), range: start..end })
+    }
+
+    /// Whether the bytes lie in a mapped file rather than on the heap.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.memory, Memory::Mapped(_))
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        let all: &[u8] = match &self.memory {
+            Memory::Owned(lines) => bytemuck::cast_slice(lines.as_slice()),
+            Memory::Mapped(map) => map,
+        };
+        &all[self.range.clone()]
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} bytes{})", self.len(), if self.is_mapped() { ", mapped" } else { "" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_share_memory_and_stay_inside() {
+        let buffer = Buffer::copy_of(&[1, 2, 3, 4]);
+        assert_eq!(buffer.as_ptr() as usize % ALIGNMENT, 0);
+        let part = buffer.slice(1..3).unwrap();
+        assert_eq!(&*part, &[2, 3]);
+        assert!(part.slice(1..3).is_none());
+        assert!(buffer.slice(Range { start: 3, end: 2 }).is_none());
+    }
+}

@@ -1,0 +1,213 @@
+//! The dense tensor.
+
+use std::sync::Arc;
+
+use crate::{Buffer, DType, Data, Element, Shape, TensorError, TensorView};
+
+#[derive(Debug, Clone)]
+enum Storage {
+    Bytes(Buffer),
+    Strings(Arc<[String]>),
+}
+
+/// A dense, row-major, immutable array. Cloning shares the memory.
+#[derive(Debug, Clone)]
+pub struct Tensor {
+    dtype: DType,
+    shape: Shape,
+    storage: Storage,
+}
+
+impl Tensor {
+    /// A tensor over little-endian bytes, shared without a copy.
+    pub fn from_buffer(dtype: DType, shape: Shape, bytes: Buffer) -> Result<Tensor, TensorError> {
+        let expected = byte_length(dtype, &shape)?;
+        if expected != bytes.len() || dtype == DType::String {
+            return Err(TensorError::ByteLength {
+                dtype,
+                shape: shape.to_string(),
+                expected,
+                found: bytes.len(),
+            });
+        }
+        Ok(Tensor { dtype, shape, storage: Storage::Bytes(bytes) })
+    }
+
+    /// A tensor over a copy of little-endian bytes.
+    pub fn from_bytes(dtype: DType, shape: Shape, bytes: &[u8]) -> Result<Tensor, TensorError> {
+        Tensor::from_buffer(dtype, shape, Buffer::copy_of(bytes))
+    }
+
+    /// A tensor over a copy of typed elements.
+    pub fn from_slice<T: Element>(shape: Shape, elements: &[T]) -> Result<Tensor, TensorError> {
+        let expected = shape.checked_elements()?;
+        if expected != elements.len() {
+            return Err(length_error(&shape, expected, elements.len()));
+        }
+        Tensor::from_bytes(T::DTYPE, shape, bytemuck::cast_slice(elements))
+    }
+
+    /// A boolean tensor; elements are 0 or 1.
+    pub fn from_bools(shape: Shape, elements: &[bool]) -> Result<Tensor, TensorError> {
+        let bytes: Vec<u8> = elements.iter().map(|&b| u8::from(b)).collect();
+        Tensor::from_bytes(DType::Bool, shape, &bytes)
+    }
+
+    /// A string tensor.
+    pub fn from_strings(shape: Shape, elements: Vec<String>) -> Result<Tensor, TensorError> {
+        let expected = shape.checked_elements()?;
+        if expected != elements.len() {
+            return Err(length_error(&shape, expected, elements.len()));
+        }
+        Ok(Tensor { dtype: DType::String, shape, storage: Storage::Strings(elements.into()) })
+    }
+
+    /// A scalar.
+    pub fn scalar<T: Element>(value: T) -> Tensor {
+        Tensor {
+            dtype: T::DTYPE,
+            shape: Shape::scalar(),
+            storage: Storage::Bytes(Buffer::copy_of(bytemuck::bytes_of(&value))),
+        }
+    }
+
+    /// A zeroed (for strings: empty) tensor, filled in place before it is shared.
+    pub fn zeros(dtype: DType, shape: Shape) -> Result<Tensor, TensorError> {
+        let storage = match dtype {
+            DType::String => {
+                Storage::Strings(vec![String::new(); shape.checked_elements()?].into())
+            }
+            _ => Storage::Bytes(Buffer::build(byte_length(dtype, &shape)?, |_| ())),
+        };
+        Ok(Tensor { dtype, shape, storage })
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Extent of every axis.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.elements()
+    }
+
+    /// Little-endian bytes; `None` for strings.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        self.buffer().map(|buffer| &**buffer)
+    }
+
+    /// The shared memory behind the elements; `None` for strings.
+    pub fn buffer(&self) -> Option<&Buffer> {
+        match &self.storage {
+            Storage::Bytes(buffer) => Some(buffer),
+            Storage::Strings(_) => None,
+        }
+    }
+
+    /// The elements, row-major. Booleans are viewed as `u8`.
+    ///
+    /// Fails on another type, or if mapped memory is not aligned for `T` (see [`Tensor::aligned`]).
+    pub fn as_slice<T: Element>(&self) -> Result<&[T], TensorError> {
+        self.view().as_slice()
+    }
+
+    /// The elements of a string tensor, row-major.
+    pub fn strings(&self) -> Result<&[String], TensorError> {
+        self.view().strings()
+    }
+
+    /// A borrowed view.
+    pub fn view(&self) -> TensorView<'_> {
+        let data = match &self.storage {
+            Storage::Bytes(buffer) => Data::Bytes(buffer),
+            Storage::Strings(strings) => Data::Strings(strings),
+        };
+        TensorView::new_unchecked(self.dtype, &self.shape, data)
+    }
+
+    /// The same elements under another shape of as many elements, sharing the memory.
+    pub fn reshaped(&self, shape: Shape) -> Result<Tensor, TensorError> {
+        let expected = shape.checked_elements()?;
+        if expected != self.elements() {
+            return Err(length_error(&shape, expected, self.elements()));
+        }
+        Ok(Tensor { dtype: self.dtype, shape, storage: self.storage.clone() })
+    }
+
+    /// This tensor, in memory aligned for its element type: itself if it already is, a copy if not.
+    pub fn aligned(&self) -> Tensor {
+        match &self.storage {
+            Storage::Bytes(b) if !(b.as_ptr() as usize).is_multiple_of(self.dtype.size()) => {
+                Tensor { storage: Storage::Bytes(Buffer::copy_of(b)), ..self.clone() }
+            }
+            _ => self.clone(),
+        }
+    }
+
+    /// The single element of a one-element tensor, whatever its rank.
+    pub fn item<T: Element>(&self) -> Result<T, TensorError> {
+        match self.as_slice::<T>()? {
+            [value] => Ok(*value),
+            other => Err(length_error(&self.shape, 1, other.len())),
+        }
+    }
+}
+
+/// Equal type, shape and bytes. A NaN equals a NaN of the same bits.
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Tensor) -> bool {
+        self.dtype == other.dtype
+            && self.shape == other.shape
+            && match (&self.storage, &other.storage) {
+                (Storage::Bytes(a), Storage::Bytes(b)) => **a == **b,
+                (Storage::Strings(a), Storage::Strings(b)) => a == b,
+                _ => false,
+            }
+    }
+}
+
+fn byte_length(dtype: DType, shape: &Shape) -> Result<usize, TensorError> {
+    shape
+        .checked_elements()?
+        .checked_mul(dtype.size())
+        .filter(|&n| isize::try_from(n).is_ok())
+        .ok_or_else(|| TensorError::TooLarge(shape.to_string()))
+}
+
+fn length_error(shape: &Shape, expected: usize, found: usize) -> TensorError {
+    TensorError::Length { shape: shape.to_string(), expected, found }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_must_fill_the_shape() {
+        let err = Tensor::from_bytes(DType::F32, Shape::from([2]), &[0; 7]).unwrap_err();
+        assert_eq!(err.to_string(), "shape [2] of f32 needs 8 bytes, got 7");
+    }
+
+    #[test]
+    fn unaligned_memory_is_refused_then_copied() {
+        let buffer = Buffer::copy_of(&[9, 0, 0, 128, 63, 0, 0]).slice(1..5).unwrap();
+        let tensor = Tensor::from_buffer(DType::F32, Shape::scalar(), buffer).unwrap();
+        assert!(tensor.as_slice::<f32>().is_err());
+        assert_eq!(tensor.aligned().item::<f32>().unwrap(), 1.0);
+    }
+
+    #[test]
+    fn views_check_the_type() {
+        let tensor = Tensor::from_slice(Shape::from([2]), &[1i64, 2]).unwrap();
+        assert!(tensor.as_slice::<f32>().is_err());
+        assert_eq!(tensor.as_slice::<i64>().unwrap(), &[1, 2]);
+        let bools = Tensor::from_bools(Shape::from([2]), &[true, false]).unwrap();
+        assert_eq!(bools.as_slice::<u8>().unwrap(), &[1, 0]);
+    }
+}

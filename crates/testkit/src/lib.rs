@@ -1,0 +1,1 @@
+//! Test support: reference evaluation, generators, a fake clock.
