@@ -12,14 +12,23 @@
 #![allow(unsafe_code, reason = "the home of SIMD, threads over borrowed data and unchecked tiles")]
 
 mod cache;
+mod gemm;
 mod isa;
+mod math;
+mod parallel;
 mod pool;
+mod rows;
 mod scratch;
 mod shared;
 mod simd;
 
 pub use cache::CacheSizes;
+pub use gemm::{
+    Epilogue, MatMul, MatrixLayout, PANEL, PackedB, RowsMut, RowsRef, gemm, matmul, pack_b,
+    packed_b_len, unpack_b,
+};
 pub use isa::{Cpu, Isa, IsaError};
+pub use math::{Activation, activate};
 pub use pool::Pool;
 
 /// What a kernel runs on: the instructions that exist and the threads to use.
@@ -29,4 +38,17 @@ pub struct Exec<'a> {
     pub cpu: Cpu,
     /// Threads; the calling thread is one of them.
     pub pool: &'a Pool,
+}
+
+/// Repeatable values in [-1, 1) with 16 significant bits.
+#[cfg(test)]
+pub(crate) fn test_data(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 48) as f32 / 32768.0 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
 }

@@ -11,7 +11,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 
 /// About 20 to 100 µs, by the processor's pause length.
@@ -72,9 +72,14 @@ impl Pool {
         Ok(pool)
     }
 
-    /// A pool of the calling thread alone; nothing is started.
-    pub fn single() -> Pool {
+    fn single() -> Pool {
         Pool { slots: Arc::new([]), workers: Vec::new(), turn: Mutex::new(()) }
+    }
+
+    /// The pool that runs everything on the calling thread.
+    pub fn inline() -> &'static Pool {
+        static INLINE: LazyLock<Pool> = LazyLock::new(Pool::single);
+        &INLINE
     }
 
     /// Number of threads, the caller included.
