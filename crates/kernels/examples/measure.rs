@@ -73,8 +73,7 @@ fn products(exec: Exec<'_>, peak: f64) {
         if t {
             shape.b = MatrixLayout::n_by_k(k, n);
         }
-        let seconds =
-            best(|| matmul(exec, &shape, &a, &b, None, Activation::None, &mut out));
+        let seconds = best(|| matmul(exec, &shape, &a, &b, None, Activation::None, &mut out));
         let name = format!("matmul {batch}x{m}x{k}x{n}{}", if t { " transposed" } else { "" });
         report(&name, 2.0 * (batch * m * k * n) as f64, seconds, peak);
     }

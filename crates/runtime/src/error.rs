@@ -63,6 +63,9 @@ pub enum CompileError {
     /// Every node that has no kernel.
     #[error("{} unsupported node(s):{}", .0.len(), list(.0))]
     Unsupported(Vec<NodeError>),
+    /// The system refused threads.
+    #[error("cannot start {0} threads: {1}")]
+    Threads(usize, String),
 }
 
 fn list(nodes: &[NodeError]) -> String {

@@ -3,7 +3,7 @@
 
 use landfall_graph::Op;
 use landfall_graph::infer::{Fact, infer_node};
-use landfall_kernels::Pool;
+use landfall_kernels::Exec;
 use landfall_tensor::{Buffer, DType, DataMut, Shape, Tensor, TensorMut};
 
 use crate::kernel::{Io, Outputs};
@@ -16,7 +16,7 @@ pub fn evaluate(
     inputs: &[Option<Tensor>],
     outputs: usize,
     target: &Target,
-    pool: &Pool,
+    exec: Exec<'_>,
 ) -> Result<Vec<Tensor>, KernelError> {
     let aligned: Vec<Option<Tensor>> =
         inputs.iter().map(|input| input.as_ref().map(Tensor::aligned)).collect();
@@ -31,10 +31,10 @@ pub fn evaluate(
             let first = first.ok_or_else(|| KernelError::Invalid("operand 0 is missing".into()))?;
             Ok(vec![first.reshaped(site.output_shape(0)?)?])
         }
-        Lowered::Dynamic(kernel) => kernel.run(&aligned, pool),
+        Lowered::Dynamic(kernel) => kernel.run(&aligned, exec),
         Lowered::Kernel(kernel) => {
             let specs = specs(&results)?;
-            run_on_heap(kernel.as_ref(), &aligned, &specs, pool)
+            run_on_heap(kernel.as_ref(), &aligned, &specs, exec)
         }
     }
 }
@@ -55,7 +55,7 @@ pub(crate) fn run_on_heap(
     kernel: &dyn Kernel,
     inputs: &[Option<Tensor>],
     specs: &[(DType, Shape)],
-    pool: &Pool,
+    exec: Exec<'_>,
 ) -> Result<Vec<Tensor>, KernelError> {
     let mut memory: Vec<Memory> =
         specs.iter().map(|(dtype, shape)| Memory::new(*dtype, shape)).collect::<Result<_, _>>()?;
@@ -64,7 +64,7 @@ pub(crate) fn run_on_heap(
         outputs.push(TensorMut::new(*dtype, shape, memory.borrow())?);
     }
     let views = inputs.iter().map(|input| input.as_ref().map(Tensor::view)).collect();
-    let mut io = Io { inputs: views, outputs, pool };
+    let mut io = Io { inputs: views, outputs, exec };
     kernel.run(&mut io)?;
     drop(io);
     specs.iter().zip(memory).map(|((dtype, shape), memory)| memory.finish(*dtype, shape)).collect()
@@ -116,8 +116,8 @@ pub(crate) struct OnHeap {
 }
 
 impl DynamicKernel for OnHeap {
-    fn run(&self, inputs: &[Option<Tensor>], pool: &Pool) -> Result<Vec<Tensor>, KernelError> {
-        run_on_heap(self.kernel.as_ref(), inputs, &self.specs, pool)
+    fn run(&self, inputs: &[Option<Tensor>], exec: Exec<'_>) -> Result<Vec<Tensor>, KernelError> {
+        run_on_heap(self.kernel.as_ref(), inputs, &self.specs, exec)
     }
 
     fn info(&self) -> KernelInfo {
@@ -133,8 +133,8 @@ pub(crate) struct Late {
 }
 
 impl DynamicKernel for Late {
-    fn run(&self, inputs: &[Option<Tensor>], pool: &Pool) -> Result<Vec<Tensor>, KernelError> {
-        evaluate(&self.op, inputs, self.outputs, &self.target, pool)
+    fn run(&self, inputs: &[Option<Tensor>], exec: Exec<'_>) -> Result<Vec<Tensor>, KernelError> {
+        evaluate(&self.op, inputs, self.outputs, &self.target, exec)
     }
 
     fn info(&self) -> KernelInfo {

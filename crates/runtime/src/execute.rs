@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use landfall_kernels::Pool;
+use landfall_kernels::Exec;
 use landfall_tensor::{Arena, Data, DataMut, Shape, Tensor, TensorError, TensorMut, TensorView};
 use smallvec::SmallVec;
 
@@ -30,14 +30,14 @@ pub(crate) fn execute(
     plan: &Plan,
     context: &mut Context,
     inputs: &[TensorView<'_>],
-    pool: &Pool,
+    exec: Exec<'_>,
     mut observer: Option<Observer<'_>>,
     emit: &mut dyn FnMut(usize, TensorView<'_>) -> Result<(), TensorError>,
 ) -> Result<(), RunError> {
     for (index, step) in plan.steps.iter().enumerate() {
         let done = match &step.work {
-            Work::Kernel(kernel) => run_kernel(step, kernel.as_ref(), context, inputs, pool),
-            Work::Dynamic(_) => run_dynamic(step, context, inputs, pool),
+            Work::Kernel(kernel) => run_kernel(step, kernel.as_ref(), context, inputs, exec),
+            Work::Dynamic(_) => run_dynamic(step, context, inputs, exec),
         };
         done.map_err(|error| {
             RunError::Node(Box::new(NodeError { node: step.node.clone(), op: step.op, error }))
@@ -102,7 +102,7 @@ fn run_kernel(
     kernel: &dyn crate::Kernel,
     context: &mut Context,
     inputs: &[TensorView<'_>],
-    pool: &Pool,
+    exec: Exec<'_>,
 ) -> Result<(), KernelError> {
     let mut reads: SmallVec<[Range<usize>; 8]> = SmallVec::new();
     for operand in step.inputs.iter().flatten() {
@@ -137,14 +137,14 @@ fn run_kernel(
             outputs.push(TensorMut::new(*dtype, shape, DataMut::Bytes(bytes))?);
         }
     }
-    kernel.run(&mut Io { inputs: views, outputs, pool })
+    kernel.run(&mut Io { inputs: views, outputs, exec })
 }
 
 fn run_dynamic(
     step: &Step,
     context: &mut Context,
     inputs: &[TensorView<'_>],
-    pool: &Pool,
+    exec: Exec<'_>,
 ) -> Result<(), KernelError> {
     let Work::Dynamic(kernel) = &step.work else { return Ok(()) };
     let mut operands = Vec::with_capacity(step.inputs.len());
@@ -156,7 +156,7 @@ fn run_dynamic(
             Some(other) => Some(view(other, &context.arena, &context.heap, inputs)?.to_tensor()?),
         });
     }
-    let results = kernel.run(&operands, pool)?;
+    let results = kernel.run(&operands, exec)?;
     for (destination, tensor) in step.outputs.iter().zip(results) {
         if let Destination::Heap(slot) = destination {
             context.heap[*slot] = Some(tensor);

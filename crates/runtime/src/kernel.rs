@@ -1,6 +1,6 @@
 //! The contract between the executor and a lowered operator.
 
-use landfall_kernels::Pool;
+use landfall_kernels::Exec;
 use landfall_tensor::{Tensor, TensorMut, TensorView};
 use smallvec::SmallVec;
 
@@ -18,8 +18,8 @@ pub struct Io<'a> {
     /// Results in the operator's order, of the inferred types and shapes, uninitialised or holding
     /// old data.
     pub outputs: Outputs<'a>,
-    /// Threads to work with.
-    pub pool: &'a Pool,
+    /// Instructions and threads to work with.
+    pub exec: Exec<'a>,
 }
 
 impl<'a> Io<'a> {
@@ -56,7 +56,7 @@ pub trait Kernel: Send + Sync {
 /// An operator whose result shapes depend on data, or whose results are text: it allocates them.
 pub trait DynamicKernel: Send + Sync {
     /// Computes every result.
-    fn run(&self, inputs: &[Option<Tensor>], pool: &Pool) -> Result<Vec<Tensor>, KernelError>;
+    fn run(&self, inputs: &[Option<Tensor>], exec: Exec<'_>) -> Result<Vec<Tensor>, KernelError>;
 
     /// What it is, for the lowering report.
     fn info(&self) -> KernelInfo;

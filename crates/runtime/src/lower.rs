@@ -13,7 +13,7 @@ use crate::weights::WeightCache;
 use crate::{DynamicKernel, Kernel, KernelError};
 
 /// A lowered operator.
-pub enum Lowered {
+pub(crate) enum Lowered {
     /// Results have known shapes and are written into memory given.
     Kernel(Box<dyn Kernel>),
     /// The first result is the first operand's elements under another shape.
@@ -34,17 +34,17 @@ pub struct Target {
 }
 
 /// One node to lower: its operator, what is known of its operands and results, and the target.
-pub struct Site<'a> {
+pub(crate) struct Site<'a> {
     /// The operator.
-    pub op: &'a Op,
+    pub(crate) op: &'a Op,
     /// What is known of the operands.
-    pub inputs: &'a [Option<&'a Fact>],
+    pub(crate) inputs: &'a [Option<&'a Fact>],
     /// What is known of the results.
-    pub outputs: &'a [Fact],
+    pub(crate) outputs: &'a [Fact],
     /// The operands' ids, which key packed weights; `None` where there is no graph.
-    pub ids: &'a [Option<ValueId>],
+    pub(crate) ids: &'a [Option<ValueId>],
     /// What to lower for.
-    pub target: &'a Target,
+    pub(crate) target: &'a Target,
 }
 
 type Rule = fn(&Site<'_>) -> Option<Result<Lowered, KernelError>>;
@@ -52,21 +52,21 @@ type Rule = fn(&Site<'_>) -> Option<Result<Lowered, KernelError>>;
 const RULES: &[Rule] = &[elementwise::lower];
 
 /// The kernel for a node, or why there is none.
-pub fn lower(site: &Site<'_>) -> Result<Lowered, KernelError> {
+pub(crate) fn lower(site: &Site<'_>) -> Result<Lowered, KernelError> {
     RULES.iter().find_map(|rule| rule(site)).unwrap_or_else(|| {
         KernelError::unsupported(format!("there is no kernel for {}", site.op.name()))
     })
 }
 
 /// Whether any family knows the operator, whatever its operands.
-pub fn is_known(op: &Op, target: &Target) -> bool {
+pub(crate) fn is_known(op: &Op, target: &Target) -> bool {
     let site = Site { op, inputs: &[], outputs: &[], ids: &[], target };
     RULES.iter().any(|rule| rule(&site).is_some())
 }
 
 impl Site<'_> {
     /// What is known of operand `index`, which must be present.
-    pub fn input(&self, index: usize) -> Result<&Fact, KernelError> {
+    pub(crate) fn input(&self, index: usize) -> Result<&Fact, KernelError> {
         self.inputs
             .get(index)
             .copied()
@@ -75,31 +75,31 @@ impl Site<'_> {
     }
 
     /// Whether operand `index` is present.
-    pub fn has(&self, index: usize) -> bool {
+    pub(crate) fn has(&self, index: usize) -> bool {
         self.inputs.get(index).is_some_and(Option::is_some)
     }
 
     /// Datatype of operand `index`.
-    pub fn dtype(&self, index: usize) -> Result<DType, KernelError> {
+    pub(crate) fn dtype(&self, index: usize) -> Result<DType, KernelError> {
         self.input(index)?
             .dtype
             .ok_or_else(|| KernelError::Invalid(format!("operand {index} has no known datatype")))
     }
 
     /// Shape of operand `index`.
-    pub fn shape(&self, index: usize) -> Result<Shape, KernelError> {
+    pub(crate) fn shape(&self, index: usize) -> Result<Shape, KernelError> {
         self.input(index)?
             .shape()
             .ok_or_else(|| KernelError::Invalid(format!("operand {index} has no known shape")))
     }
 
     /// Elements of operand `index`, if they are known.
-    pub fn tensor(&self, index: usize) -> Option<&Tensor> {
+    pub(crate) fn tensor(&self, index: usize) -> Option<&Tensor> {
         self.inputs.get(index).copied().flatten()?.tensor.as_ref()
     }
 
     /// Shape of result `index`.
-    pub fn output_shape(&self, index: usize) -> Result<Shape, KernelError> {
+    pub(crate) fn output_shape(&self, index: usize) -> Result<Shape, KernelError> {
         self.outputs
             .get(index)
             .and_then(Fact::shape)
@@ -107,7 +107,7 @@ impl Site<'_> {
     }
 
     /// Datatype of result `index`.
-    pub fn output_dtype(&self, index: usize) -> Result<DType, KernelError> {
+    pub(crate) fn output_dtype(&self, index: usize) -> Result<DType, KernelError> {
         self.outputs
             .get(index)
             .and_then(|fact| fact.dtype)
@@ -116,7 +116,7 @@ impl Site<'_> {
 
     /// The constant operand `index` in a kernel's own layout: packed on first use, then shared by
     /// every plan. `layout` names the layout; it and the operand identify the result.
-    pub fn packed(
+    pub(crate) fn packed(
         &self,
         index: usize,
         layout: &'static str,

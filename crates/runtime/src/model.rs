@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use landfall_graph::{DimSpec, Graph, NodeId, Signature, verify};
-use landfall_kernels::{Cpu, Pool};
+use landfall_kernels::{Cpu, Exec, Pool};
 use landfall_tensor::{Shape, Tensor, TensorError, TensorView};
 
 use crate::execute::{Context, Observer, execute};
@@ -73,7 +73,8 @@ impl Model {
         if !unsupported.is_empty() {
             return Err(CompileError::Unsupported(unsupported));
         }
-        let pool = Pool::new(target.threads).unwrap_or_else(|_| Pool::single());
+        let pool = Pool::new(target.threads)
+            .map_err(|error| CompileError::Threads(target.threads, error.to_string()))?;
         let signature = graph.signature();
         let plans = Mutex::new(Vec::new());
         let options = options.clone();
@@ -137,11 +138,15 @@ impl Model {
         };
         let idle = lock(&entry.idle).pop();
         let mut context = idle.unwrap_or_else(|| Context::new(&entry.plan));
-        let result = execute(&entry.plan, &mut context, inputs, &self.pool, observer, emit);
+        let result = execute(&entry.plan, &mut context, inputs, self.exec(), observer, emit);
         if result.is_ok() {
             lock(&entry.idle).push(context);
         }
         result
+    }
+
+    fn exec(&self) -> Exec<'_> {
+        Exec { cpu: self.target.cpu, pool: &self.pool }
     }
 
     fn check(&self, inputs: &[TensorView<'_>]) -> Result<(), RunError> {
@@ -168,7 +173,7 @@ impl Model {
     }
 
     fn entry(&self, shapes: &[Shape]) -> Result<Arc<Entry>, RunError> {
-        let plan = plan::build(&self.graph, &self.order, shapes, &self.target, &self.pool)?;
+        let plan = plan::build(&self.graph, &self.order, shapes, &self.target, self.exec())?;
         if plan.arena_bytes > self.options.memory_limit_bytes {
             let limit = self.options.memory_limit_bytes;
             return Err(RunError::Memory { needed: plan.arena_bytes, limit });

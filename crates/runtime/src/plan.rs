@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use landfall_graph::infer::{Fact, Int, infer_node};
 use landfall_graph::{Graph, Node, NodeId, Op, Origin, ValueId};
-use landfall_kernels::Pool;
+use landfall_kernels::Exec;
 use landfall_tensor::{DType, Shape, Tensor};
 
 use crate::evaluate::{Late, OnHeap, evaluate, specs};
@@ -99,7 +99,7 @@ struct Draft {
 struct Planner<'a> {
     graph: &'a Graph,
     target: &'a Target,
-    pool: &'a Pool,
+    exec: Exec<'a>,
     facts: Vec<Fact>,
     places: Vec<Option<Place>>,
     drafts: Vec<Draft>,
@@ -114,9 +114,9 @@ pub(crate) fn build(
     order: &[NodeId],
     input_shapes: &[Shape],
     target: &Target,
-    pool: &Pool,
+    exec: Exec<'_>,
 ) -> Result<Plan, Box<NodeError>> {
-    let mut planner = Planner::new(graph, input_shapes, target, pool);
+    let mut planner = Planner::new(graph, input_shapes, target, exec);
     for &id in order {
         if let Some(node) = graph.node(id) {
             planner.node(id, node).map_err(|error| Box::new(node_error(graph, node, error)))?;
@@ -138,7 +138,7 @@ impl<'a> Planner<'a> {
         graph: &'a Graph,
         input_shapes: &[Shape],
         target: &'a Target,
-        pool: &'a Pool,
+        exec: Exec<'a>,
     ) -> Planner<'a> {
         let mut facts = Vec::with_capacity(graph.value_count());
         let mut places = Vec::with_capacity(graph.value_count());
@@ -161,7 +161,7 @@ impl<'a> Planner<'a> {
             places[id.index()] = Some(Place::Input(index));
         }
         let (drafts, requests, slot_last) = (Vec::new(), Vec::new(), Vec::new());
-        Planner { graph, target, pool, facts, places, drafts, requests, slot_last }
+        Planner { graph, target, exec, facts, places, drafts, requests, slot_last }
     }
 
     fn node(&mut self, id: NodeId, node: &Node) -> Result<(), KernelError> {
@@ -259,7 +259,7 @@ impl<'a> Planner<'a> {
         if !small || node.outputs.is_empty() || is_random(&node.op) {
             return None;
         }
-        evaluate(&node.op, &inputs, node.outputs.len(), self.target, self.pool).ok()
+        evaluate(&node.op, &inputs, node.outputs.len(), self.target, self.exec).ok()
     }
 
     fn place(&self, id: ValueId) -> Option<&Place> {

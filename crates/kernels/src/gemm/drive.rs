@@ -77,12 +77,7 @@ pub(crate) fn run(exec: Exec<'_>, product: &Product<'_>) {
 }
 
 /// Computes one rectangle of the output on this thread.
-pub(crate) fn run_part(
-    cpu: Cpu,
-    product: &Product<'_>,
-    rows: Range<usize>,
-    panels: Range<usize>,
-) {
+pub(crate) fn run_part(cpu: Cpu, product: &Product<'_>, rows: Range<usize>, panels: Range<usize>) {
     let part = Part { product, rows: rows.clone(), panels: panels.clone(), caches: cpu.caches() };
     if !rows.is_empty() && !panels.is_empty() && dispatch(cpu, part).is_none() {
         super::reference::run_part(product, rows, panels);
@@ -209,8 +204,7 @@ impl Product<'_> {
     /// # Safety
     /// Row and column are inside the output.
     unsafe fn finish(&self, row: usize, col: usize) -> Finish {
-        let (low, high) =
-            self.activation.as_clamp().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let (low, high) = self.activation.as_clamp().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
         let offset = |p: *const f32, by: usize| if p.is_null() { p } else { p.wrapping_add(by) };
         Finish {
             bias: offset(self.bias, col),
