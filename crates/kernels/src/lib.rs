@@ -12,9 +12,11 @@
 #![allow(unsafe_code, reason = "the home of SIMD, threads over borrowed data and unchecked tiles")]
 
 mod cache;
+pub mod elementwise;
 mod gemm;
 mod isa;
 mod math;
+pub mod movement;
 mod parallel;
 mod pool;
 mod rows;
@@ -28,6 +30,7 @@ pub use gemm::{
     packed_b_len, unpack_b,
 };
 pub use isa::{Cpu, Isa, IsaError};
+pub(crate) use math::erf_f64;
 pub use math::{Activation, activate};
 pub use pool::Pool;
 
