@@ -81,10 +81,44 @@ fn products(exec: Exec<'_>, peak: f64) {
         if t {
             shape.b = MatrixLayout::n_by_k(k, n);
         }
-        let seconds =
-            best(|| matmul(exec, &shape, &a, &b, None, Activation::None, &mut out));
+        let seconds = best(|| matmul(exec, &shape, &a, &b, None, Activation::None, &mut out));
         let name = format!("matmul {batch}x{m}x{k}x{n}{}", if t { " transposed" } else { "" });
         report(&name, 2.0 * (batch * m * k * n) as f64, seconds, peak);
+    }
+}
+
+fn convolutions(exec: Exec<'_>, peak: f64) {
+    let cases = [
+        (56, 64, 64, 3, 1, 1),
+        (14, 256, 256, 3, 1, 1),
+        (7, 512, 512, 3, 1, 1),
+        (56, 256, 64, 1, 1, 1),
+        (56, 64, 256, 1, 1, 1),
+        (56, 96, 96, 3, 1, 96),
+        (112, 32, 32, 3, 1, 32),
+        (14, 384, 384, 5, 1, 384),
+        (224, 3, 64, 7, 2, 1),
+        (224, 3, 32, 3, 2, 1),
+        (56, 128, 128, 3, 1, 32),
+    ];
+    for (size, channels, outputs, kernel, stride, groups) in cases {
+        let window = Window2d::new([1, size, size, channels], [kernel; 2])
+            .with_stride([stride; 2])
+            .with_pads([kernel / 2; 4]);
+        let conv = Conv2d { window, out_channels: outputs, groups };
+        let mut packed = vec![0.0; conv.packed_weights_len()];
+        conv.pack_weights(&data(outputs * conv.depth()), &mut packed);
+        let (input, bias) = (data(window.input_len()), data(outputs));
+        let mut out = vec![0.0; window.positions() * outputs];
+        let epilogue = Epilogue { bias: Some(&bias), residual: None, activation: Activation::Relu };
+        let seconds = best(|| {
+            let out = RowsMut { data: &mut out, stride: outputs };
+            conv2d(exec, &conv, &input, &packed, &epilogue, out);
+        });
+        let flop = 2.0 * (window.positions() * outputs * conv.depth()) as f64;
+        let name =
+            format!("conv {channels}>{outputs} {size}² {kernel}x{kernel}/{stride} g{groups}");
+        report(&name, flop, seconds, peak);
     }
 }
 
@@ -100,6 +134,9 @@ fn main() {
         println!("threads {threads}");
         if "gemm".contains(&filter) {
             products(exec, peak * threads as f64);
+        }
+        if "conv".contains(&filter) {
+            convolutions(exec, peak * threads as f64);
         }
     }
 }

@@ -12,6 +12,7 @@
 #![allow(unsafe_code, reason = "the home of SIMD, threads over borrowed data and unchecked tiles")]
 
 mod cache;
+mod conv;
 mod gemm;
 mod isa;
 mod math;
@@ -23,6 +24,7 @@ mod shared;
 mod simd;
 
 pub use cache::CacheSizes;
+pub use conv::{Conv2d, Window2d, average_pool, conv2d, global_average_pool, max_pool};
 pub use gemm::{
     Epilogue, MatMul, MatrixLayout, PANEL, PackedB, RowsMut, RowsRef, gemm, matmul, pack_b,
     packed_b_len, unpack_b,

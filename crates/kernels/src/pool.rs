@@ -101,9 +101,8 @@ impl Pool {
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: only the lifetime is erased. The job does not outlive this call: every worker that
         // receives it is waited for below, whatever panics.
-        let task = unsafe {
-            std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Task>(task)
-        };
+        let task =
+            unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Task>(task) };
         let mut job = Job {
             task,
             parts,

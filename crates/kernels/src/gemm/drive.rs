@@ -77,12 +77,7 @@ pub(crate) fn run(exec: Exec<'_>, product: &Product<'_>) {
 }
 
 /// Computes one rectangle of the output on this thread.
-pub(crate) fn run_part(
-    cpu: Cpu,
-    product: &Product<'_>,
-    rows: Range<usize>,
-    panels: Range<usize>,
-) {
+pub(crate) fn run_part(cpu: Cpu, product: &Product<'_>, rows: Range<usize>, panels: Range<usize>) {
     let part = Part { product, rows: rows.clone(), panels: panels.clone(), caches: cpu.caches() };
     if !rows.is_empty() && !panels.is_empty() && dispatch(cpu, part).is_none() {
         super::reference::run_part(product, rows, panels);
@@ -203,14 +198,23 @@ impl Part<'_> {
     }
 }
 
-impl Product<'_> {
-    /// The epilogue of a tile.
-    ///
-    /// # Safety
-    /// Row and column are inside the output.
-    unsafe fn finish(&self, row: usize, col: usize) -> Finish {
-        let (low, high) =
-            self.activation.as_clamp().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+impl<'a> Product<'a> {
+    /// The same rows into `count` columns of the output from `first` on.
+    pub(crate) fn columns(&self, first: usize, count: usize) -> Product<'a> {
+        let finish = self.finish(0, first);
+        Product {
+            n: count,
+            out: self.out.wrapping_add(first),
+            bias: finish.bias,
+            residual: finish.residual,
+            ..*self
+        }
+    }
+
+    /// The epilogue of a tile that begins at a row and column of the output.
+    #[inline(always)]
+    pub(crate) fn finish(&self, row: usize, col: usize) -> Finish {
+        let (low, high) = self.activation.as_clamp().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
         let offset = |p: *const f32, by: usize| if p.is_null() { p } else { p.wrapping_add(by) };
         Finish {
             bias: offset(self.bias, col),

@@ -94,9 +94,8 @@ impl Case {
         let stride = self.k + self.extra_stride;
         for row in 0..self.m {
             for col in 0..self.n {
-                let terms = (0..self.k).map(|k| {
-                    f64::from(o.a[row * stride + k]) * f64::from(o.b[k * self.n + col])
-                });
+                let terms = (0..self.k)
+                    .map(|k| f64::from(o.a[row * stride + k]) * f64::from(o.b[k * self.n + col]));
                 let (mut sum, mut size) = terms.fold((0.0, 0.0), |(s, z), t| (s + t, z + t.abs()));
                 let extras = [
                     (self.bias, o.bias[col]),

@@ -73,7 +73,9 @@ impl Activation {
             Activation::LeakyRelu(slope) if v < 0.0 => v * f64::from(slope),
             Activation::LeakyRelu(_) => v,
             Activation::Tanh => v.tanh(),
-            Activation::Gelu => v * 0.5 * (1.0 + super::erf_f64(v * std::f64::consts::FRAC_1_SQRT_2)),
+            Activation::Gelu => {
+                v * 0.5 * (1.0 + super::erf_f64(v * std::f64::consts::FRAC_1_SQRT_2))
+            }
             Activation::GeluTanh => {
                 let inner = (2.0 / std::f64::consts::PI).sqrt() * (v + 0.044_715 * v * v * v);
                 0.5 * v * (1.0 + inner.tanh())

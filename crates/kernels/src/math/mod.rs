@@ -5,8 +5,10 @@ pub(crate) mod lanes;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use activation::ActivateTile;
+#[cfg(test)]
+pub(crate) use activation::activate_slice;
 pub use activation::{Activation, activate};
-pub(crate) use activation::{ActivateTile, activate_slice};
 
 /// Error function in double precision, for twins: the Taylor series below 2.5, the continued fraction
 /// of erfc above (Abramowitz and Stegun 7.1.5, 7.1.14); absolute error below 1e-12.

@@ -8,7 +8,11 @@ use crate::simd::{Portable, Simd};
 fn ulps(got: f32, exact: f64) -> f64 {
     let nearest = exact as f32;
     if got.is_nan() || nearest.is_nan() || nearest.is_infinite() || got.is_infinite() {
-        return if got == nearest || got.is_nan() && nearest.is_nan() { 0.0 } else { f64::INFINITY };
+        return if got == nearest || got.is_nan() && nearest.is_nan() {
+            0.0
+        } else {
+            f64::INFINITY
+        };
     }
     let exponent = exact.abs().max(f64::from(f32::MIN_POSITIVE)).log2().floor();
     (f64::from(got) - exact).abs() / 2f64.powf(exponent - 23.0)
