@@ -19,6 +19,7 @@ mod math;
 mod parallel;
 mod pool;
 mod rows;
+mod rowwise;
 mod scratch;
 mod shared;
 mod simd;
@@ -32,6 +33,7 @@ pub use gemm::{
 pub use isa::{Cpu, Isa, IsaError};
 pub use math::{Activation, activate};
 pub use pool::Pool;
+pub use rowwise::{Mask, NormKind, Normalize, Softmax, normalize, softmax};
 
 /// What a kernel runs on: the instructions that exist and the threads to use.
 #[derive(Debug, Clone, Copy)]

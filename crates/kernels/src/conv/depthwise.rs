@@ -34,6 +34,27 @@ pub(super) fn run(
     });
 }
 
+/// What the columns of one output line share.
+struct Line {
+    index: usize,
+    /// Valid taps along the kernel's height.
+    ys: Range<usize>,
+    /// Input row of the first of them, counted over all images.
+    first_row: usize,
+    /// Output columns whose taps are all valid.
+    interior: Range<usize>,
+}
+
+impl Line {
+    fn new(w: &Window2d, index: usize) -> Line {
+        let (image, y) = (index / w.out_height, index % w.out_height);
+        let ys = w.valid_taps(0, y);
+        let first = if ys.is_empty() { 0 } else { w.input_index(0, y, ys.start) };
+        let interior = if ys.is_empty() { 0..0 } else { w.interior(1) };
+        Line { index, ys, first_row: image * w.height + first, interior }
+    }
+}
+
 /// Some output lines (image, output row).
 pub(super) struct Lines<'a> {
     pub(super) window: &'a Window2d,
@@ -49,8 +70,8 @@ impl SimdOp for Lines<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let w = self.window;
-        let interior = w.interior(1);
         for line in self.lines.clone() {
+            let line = Line::new(w, line);
             let mut c = 0;
             while c < w.channels {
                 let lanes = S::LANES.min(w.channels - c);
@@ -58,14 +79,14 @@ impl SimdOp for Lines<'_> {
                 unsafe {
                     let two = w.channels - c >= 2 * S::LANES;
                     if two {
-                        self.block::<S, 2>(s, line, c, S::LANES, &interior);
+                        self.block::<S, 2>(s, &line, c, S::LANES);
                     } else {
-                        self.block::<S, 1>(s, line, c, lanes, &interior);
+                        self.block::<S, 1>(s, &line, c, lanes);
                     }
                     c += if two { 2 * S::LANES } else { lanes };
                 }
             }
-            self.activate(s, line);
+            self.activate(s, line.index);
         }
     }
 }
@@ -73,23 +94,18 @@ impl SimdOp for Lines<'_> {
 impl Lines<'_> {
     /// One line, `V` vectors of channels from `c` (the last of `lanes` lanes).
     #[inline(always)]
-    unsafe fn block<S: Simd, const V: usize>(
-        &self,
-        s: S,
-        line: usize,
-        c: usize,
-        lanes: usize,
-        interior: &Range<usize>,
-    ) {
+    unsafe fn block<S: Simd, const V: usize>(&self, s: S, line: &Line, c: usize, lanes: usize) {
         let mut x = 0;
         while x < self.window.out_width {
             // SAFETY: by the caller's promise; grouped columns are interior, so all taps are valid.
             unsafe {
-                if interior.start <= x && x + COLUMNS <= interior.end {
-                    self.columns::<S, V, COLUMNS>(s, line, x, c, lanes);
+                if line.interior.start <= x && x + COLUMNS <= line.interior.end {
+                    let xs = 0..self.window.kernel[1];
+                    self.columns::<S, V, COLUMNS>(s, line, x, xs, c, lanes);
                     x += COLUMNS;
                 } else {
-                    self.columns::<S, V, 1>(s, line, x, c, lanes);
+                    let xs = self.window.valid_taps(1, x);
+                    self.columns::<S, V, 1>(s, line, x, xs, c, lanes);
                     x += 1;
                 }
             }
@@ -101,21 +117,24 @@ impl Lines<'_> {
     unsafe fn columns<S: Simd, const V: usize, const P: usize>(
         &self,
         s: S,
-        line: usize,
+        line: &Line,
         x: usize,
+        xs: Range<usize>,
         c: usize,
         lanes: usize,
     ) {
         let w = self.window;
-        let (image, y) = (line / w.out_height, line % w.out_height);
         let mut acc = [[s.splat(0.0); V]; P];
-        let xs = w.valid_taps(1, x);
         let step = w.stride[1] * w.channels;
-        for ky in w.valid_taps(0, y) {
-            let row = (image * w.height + w.input_index(0, y, ky)) * w.width;
-            for kx in xs.clone() {
-                let pixel = (row + w.input_index(1, x, kx)) * w.channels + c;
-                let tap = (ky * w.kernel[1] + kx) * w.channels + c;
+        let mut row = line.first_row * w.width;
+        let ys = if xs.is_empty() { 0..0 } else { line.ys.clone() };
+        for ky in ys {
+            let pixels = (row + w.input_index(1, x, xs.start)) * w.channels + c;
+            let taps = (ky * w.kernel[1] + xs.start) * w.channels + c;
+            row += w.dilation[0] * w.width;
+            for kx in 0..xs.len() {
+                let pixel = pixels + kx * w.dilation[1] * w.channels;
+                let tap = taps + kx * w.channels;
                 // SAFETY: valid taps of the columns are pixels of the image.
                 unsafe {
                     let input = self.input.as_ptr().add(pixel);
@@ -130,7 +149,7 @@ impl Lines<'_> {
             }
         }
         for (p, acc) in acc.iter_mut().enumerate() {
-            let position = line * w.out_width + x + p;
+            let position = line.index * w.out_width + x + p;
             // SAFETY: the position and channels are inside the output.
             unsafe {
                 let finish = self.product.finish(position, c);

@@ -26,6 +26,16 @@ pub(crate) struct WindowRows<T> {
     align: usize,
     /// Elements of a row, the appended ones included.
     depth: usize,
+    /// Output columns whose windows do not hang over the left or right edge.
+    interior: (usize, usize),
+}
+
+/// Image, output row and output column of a matrix row.
+#[derive(Clone, Copy)]
+struct Position {
+    image: usize,
+    y: usize,
+    x: usize,
 }
 
 // SAFETY: it only reads a slice that `new` borrowed and checked.
@@ -57,7 +67,9 @@ impl<T: Copy + Sync> WindowRows<T> {
         let start = data.as_ptr().wrapping_add(channels.start);
         let channels = channels.len();
         let depth = (window.taps() * channels).next_multiple_of(align);
-        WindowRows { start, window, channels, pad, align, depth }
+        let interior = window.interior(1);
+        let interior = (interior.start, interior.end);
+        WindowRows { start, window, channels, pad, align, depth, interior }
     }
 
     fn cut(&self) -> Cut {
@@ -73,32 +85,48 @@ impl<T: Copy + Sync> WindowRows<T> {
         }
     }
 
-    /// The first channel of an input pixel.
-    fn pixel(&self, image: usize, y: usize, x: usize) -> *const T {
+    /// Where tap (0, 0) of a window lies, or would lie outside the image.
+    fn origin(&self, p: Position) -> *const T {
         let w = &self.window;
-        self.start.wrapping_add(((image * w.height + y) * w.width + x) * w.channels)
+        let y = (p.image * w.height + p.y * w.stride[0]) as isize - w.pads[0] as isize;
+        let x = (p.x * w.stride[1]) as isize - w.pads[1] as isize;
+        self.start.wrapping_offset((y * w.width as isize + x) * w.channels as isize)
     }
 
-    /// Image, output row and output column of a matrix row.
-    fn position(&self, row: usize) -> [usize; 3] {
+    /// Elements from tap (0, 0) to another tap.
+    fn tap_offset(&self, ky: usize, kx: usize) -> usize {
+        let w = &self.window;
+        (ky * w.dilation[0] * w.width + kx * w.dilation[1]) * w.channels
+    }
+
+    fn position(&self, row: usize) -> Position {
         let w = &self.window;
         let line = row / w.out_width;
-        [line / w.out_height, line % w.out_height, row % w.out_width]
+        Position { image: line / w.out_height, y: line % w.out_height, x: row % w.out_width }
+    }
+
+    fn next(&self, p: Position) -> Position {
+        let w = &self.window;
+        match (p.x + 1 < w.out_width, p.y + 1 < w.out_height) {
+            (true, _) => Position { x: p.x + 1, ..p },
+            (false, true) => Position { x: 0, y: p.y + 1, ..p },
+            (false, false) => Position { x: 0, y: 0, image: p.image + 1 },
+        }
     }
 
     /// Copies a whole window, padding included, to `to`.
-    fn copy_window(&self, [image, oy, ox]: [usize; 3], to: *mut T) {
+    fn copy_window(&self, p: Position, to: *mut T) {
         let w = &self.window;
-        let (ys, xs) = (w.valid_taps(0, oy), w.valid_taps(1, ox));
+        let (ys, xs) = (w.valid_taps(0, p.y), w.valid_taps(1, p.x));
+        let origin = self.origin(p);
         let whole = ys.len() * xs.len() == w.taps();
         if !whole || self.depth > w.taps() * self.channels {
             // SAFETY: `to` has room for the row.
             unsafe { ptr::write_bytes(to.cast::<u8>(), self.pad, self.depth * size_of::<T>()) };
         }
         for ky in ys {
-            let y = w.input_index(0, oy, ky);
             for kx in xs.clone() {
-                let from = self.pixel(image, y, w.input_index(1, ox, kx));
+                let from = origin.wrapping_add(self.tap_offset(ky, kx));
                 let offset = (ky * w.kernel[1] + kx) * self.channels;
                 // SAFETY: valid taps are pixels of the image; the window fits `to`.
                 unsafe { ptr::copy_nonoverlapping(from, to.add(offset), self.channels) };
@@ -111,9 +139,11 @@ impl<T: Copy + Sync> WindowRows<T> {
         let bytes = self.depth * size_of::<T>();
         table.reserve_copies(count * bytes);
         let segment = table.add_segment(depth.len(), ptr::null());
+        let mut position = self.position(first);
         for row in 0..count {
             let copy = table.take_copy(bytes).cast::<T>();
-            self.copy_window(self.position(first + row), copy);
+            self.copy_window(position, copy);
+            position = self.next(position);
             table.set(segment, row, copy.wrapping_add(depth.start).cast());
         }
     }
@@ -139,24 +169,35 @@ impl<T: Copy + Sync> WindowRows<T> {
             table.add_segment(cut(index).len(), padding);
         }
         table.reserve_copies(count * self.depth * size_of::<T>());
+        let mut position = self.position(first);
         for row in 0..count {
-            let [image, oy, ox] = self.position(first + row);
-            let (ys, xs) = (w.valid_taps(0, oy), w.valid_taps(1, ox));
-            if taps > 1 && xs.len() < taps {
+            let p = position;
+            position = self.next(p);
+            let inside = (self.interior.0..self.interior.1).contains(&p.x);
+            if taps > 1 && !inside {
                 let copy = table.take_copy(self.depth * size_of::<T>()).cast::<T>();
-                self.copy_window([image, oy, ox], copy);
+                self.copy_window(p, copy);
                 for (slot, index) in segments.clone().enumerate() {
                     table.set(slot, row, copy.wrapping_add(cut(index).start).cast());
                 }
                 continue;
             }
+            let ys = w.valid_taps(0, p.y);
+            let xs = if inside { 0..w.kernel[1] } else { w.valid_taps(1, p.x) };
+            let origin = self.origin(p);
+            let (mut ky, mut kx) = (segments.start * taps / w.kernel[1], 0);
+            if taps == 1 {
+                kx = segments.start % w.kernel[1];
+            }
             for (slot, index) in segments.clone().enumerate() {
-                let (ky, kx) = (index * taps / w.kernel[1], index * taps % w.kernel[1]);
                 if ys.contains(&ky) && xs.contains(&kx) {
-                    let (y, x) = (w.input_index(0, oy, ky), w.input_index(1, ox, kx));
                     let skipped = cut(index).start - index * len;
-                    let start = self.pixel(image, y, x).wrapping_add(skipped);
+                    let start = origin.wrapping_add(self.tap_offset(ky, kx) + skipped);
                     table.set(slot, row, start.cast());
+                }
+                kx += taps;
+                if kx == w.kernel[1] {
+                    (ky, kx) = (ky + 1, 0);
                 }
             }
         }

@@ -101,8 +101,9 @@ impl Window2d {
         let size = if axis == 0 { self.height } else { self.width };
         let (dilation, pad) = (self.dilation[axis], self.pads[axis]);
         let start = out * self.stride[axis];
-        let first = pad.saturating_sub(start).div_ceil(dilation);
-        let end = (size + pad).saturating_sub(start).div_ceil(dilation);
+        let taps = |reach: usize| if dilation == 1 { reach } else { reach.div_ceil(dilation) };
+        let first = taps(pad.saturating_sub(start));
+        let end = taps((size + pad).saturating_sub(start));
         let end = end.min(self.kernel[axis]);
         first.min(end)..end
     }
