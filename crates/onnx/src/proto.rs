@@ -80,19 +80,23 @@ impl<'a> Item<'a> for f32 {
 }
 
 macro_rules! messages {
-    ($($(#[$doc:meta])* $name:ident { $($number:literal $field:ident: $ty:ty,)* })*) => {$(
+    ($($(#[$doc:meta])* $name:ident $(as $body:ident)? {
+        $($number:literal $field:ident: $ty:ty,)*
+    })*) => {$(
         $(#[$doc])*
         pub(crate) struct $name<'a> {
             $(pub(crate) $field: $ty,)*
-            /// The undecoded message.
-            pub(crate) body: Message<'a>,
+            $(
+                /// The undecoded message.
+                pub(crate) $body: Message<'a>,
+            )?
         }
 
         impl<'a> $name<'a> {
             pub(crate) fn read(mut message: Message<'a>) -> Result<Self, Malformed> {
                 let mut read = $name {
                     $($field: Default::default(),)*
-                    body: message.clone(),
+                    $($body: message.clone(),)?
                 };
                 while let Some(field) = message.next_field()? {
                     match field.number {
@@ -170,7 +174,7 @@ messages! {
         15 sparse_initializer: Vec<SparseTensor<'a>>,
     }
     /// `NodeProto`.
-    Node {
+    Node as body {
         1 input: Vec<&'a str>,
         2 output: Vec<&'a str>,
         3 name: &'a str,
@@ -223,7 +227,7 @@ messages! {
         2 dim_param: &'a str,
     }
     /// `TensorProto`.
-    Tensor {
+    Tensor as body {
         1 dims: Vec<i64>,
         2 data_type: i64,
         8 name: &'a str,

@@ -7,7 +7,7 @@ use super::Importer;
 use super::scope::{Scope, domain_name};
 use crate::error::{Malformed, NodeError, UnsupportedNode};
 use crate::proto;
-use crate::upgrade::{self, Draft, NEWEST};
+use crate::upgrade::{self, Draft};
 
 impl<'m> Importer<'m> {
     /// Imports a node; one that cannot be represented is listed, and its results stay undefined.
@@ -78,6 +78,7 @@ impl<'m> Importer<'m> {
             outputs,
             attributes,
             graph,
+            behind: Vec::new(),
         };
         if domain == "ai.onnx" && ["If", "Loop", "Scan"].contains(&node.op_type) {
             self.bodies(&mut draft, scope, node)?;
