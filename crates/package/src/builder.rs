@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use landfall_graph::Signature;
+use landfall_graph::{Graph, Signature};
 use landfall_tensor::Tensor;
 
 use crate::archive::{self, Limits, Part};
@@ -18,15 +18,6 @@ use crate::manifest::{
 use crate::package::{GRAPH, Golden, MANIFEST, check_manifest};
 use crate::signature::DatatypeName;
 use crate::{PackageError, encoding};
-
-/// A constant of the graph.
-#[derive(Debug, Clone)]
-pub struct Constant {
-    /// Its elements, or the bytes of a packed layout.
-    pub tensor: Tensor,
-    /// How the elements lie; empty for row-major. See [`TensorRecord::layout`].
-    pub layout: String,
-}
 
 /// Everything that goes into a package. Equal builders write equal bytes.
 #[derive(Debug, Clone, Default)]
@@ -40,7 +31,9 @@ pub struct PackageBuilder {
     /// The graph's text form.
     pub graph_text: String,
     /// The graph's constants, by index.
-    pub constants: Vec<Constant>,
+    pub constants: Vec<Tensor>,
+    /// Constants in the layouts that kernels read; see [`Manifest::packed`].
+    pub packed: BTreeMap<String, Tensor>,
     /// Files that steps name, and any others worth keeping with the model.
     pub assets: BTreeMap<String, Vec<u8>>,
     /// Inputs with the outputs expected of them, at the signature that callers see.
@@ -48,6 +41,18 @@ pub struct PackageBuilder {
 }
 
 impl PackageBuilder {
+    /// A package of a graph, with nothing declared about it yet.
+    pub fn from_graph(graph: &Graph) -> PackageBuilder {
+        let printed = landfall_graph::text::print(graph);
+        PackageBuilder {
+            model: ModelConfig { name: graph.name.clone(), ..ModelConfig::default() },
+            signature: graph.signature(),
+            graph_text: printed.text,
+            constants: printed.constants,
+            ..PackageBuilder::default()
+        }
+    }
+
     /// Writes the package to `path`, which appears complete or not at all: the bytes go to a file
     /// beside it that is synced and then renamed over it.
     pub fn write(&self, path: &Path) -> Result<(), PackageError> {
@@ -98,9 +103,12 @@ impl PackageBuilder {
         }
         let mut constants = Vec::with_capacity(self.constants.len());
         for (index, constant) in self.constants.iter().enumerate() {
-            let entry = format!("weights/{index}");
-            let record = add_tensor(&mut parts, entry, &constant.tensor)?;
-            constants.push(TensorRecord { layout: constant.layout.clone(), ..record });
+            constants.push(add_tensor(&mut parts, format!("weights/{index}"), constant)?);
+        }
+        let mut packed = BTreeMap::new();
+        for (index, (key, tensor)) in self.packed.iter().enumerate() {
+            let record = add_tensor(&mut parts, format!("packed/{index}"), tensor)?;
+            packed.insert(key.clone(), record);
         }
         let mut entries = BTreeMap::new();
         for part in &parts {
@@ -117,6 +125,7 @@ impl PackageBuilder {
             provenance: self.provenance.clone(),
             signature: (&self.signature).into(),
             constants,
+            packed,
             golden,
             entries,
         };
@@ -148,7 +157,6 @@ fn add_tensor<'a>(
         entry,
         datatype: DatatypeName(tensor.dtype()),
         shape: tensor.shape().to_vec(),
-        layout: String::new(),
     })
 }
 

@@ -10,7 +10,8 @@
 //! | `graph.txt` | the graph's text form; refers to constants by index |
 //! | `assets/…` | files that steps name: tokenizer, labels, mappings |
 //! | `golden/<case>/…` | inputs and the outputs expected of them |
-//! | `weights/<n>` | constant `n`: little-endian elements, or a layout named in the manifest |
+//! | `weights/<n>` | constant `n`: little-endian elements, row-major |
+//! | `packed/<n>` | a constant in the layout that a kernel reads, so that loading packs nothing |
 //!
 //! Three levels of checking: opening checks the structure of the whole file and the manifest without
 //! touching weights; reading `graph.txt`, an asset or a golden case checks its BLAKE3 digest;
@@ -32,7 +33,7 @@ mod signature;
 pub mod steps;
 
 pub use archive::ALIGNMENT;
-pub use builder::{Constant, PackageBuilder};
+pub use builder::PackageBuilder;
 pub use error::PackageError;
 pub use manifest::{
     Batching, Digest, EntryRecord, FORMAT_VERSION, GoldenRecord, Manifest, ModelConfig,

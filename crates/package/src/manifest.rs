@@ -30,6 +30,9 @@ pub struct Manifest {
     pub signature: SignatureRecord,
     /// The graph's constants: number `n` of this list is constant `n` of `graph.txt`.
     pub constants: Vec<TensorRecord>,
+    /// Constants in the layouts that kernels read, under keys that the runtime chooses. Opaque here;
+    /// a runtime that does not know a key packs the plain constant itself.
+    pub packed: BTreeMap<String, TensorRecord>,
     /// Inputs with the outputs expected of them, at the signature that callers see.
     pub golden: Vec<GoldenRecord>,
     /// Every entry of the archive but the manifest.
@@ -129,10 +132,6 @@ pub struct TensorRecord {
     pub datatype: DatatypeName,
     /// Extent of every axis.
     pub shape: Vec<usize>,
-    /// How the elements lie; empty for row-major. Opaque here: who packs weights names the layout,
-    /// and the entry's datatype and shape then describe the packed bytes.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub layout: String,
 }
 
 /// A tensor in the archive and the input or output that it is.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::Path;
 
-use landfall_graph::{Signature, TensorSpec};
+use landfall_graph::{Graph, Signature, TensorSpec};
 use landfall_tensor::{Buffer, DType, Shape, Tensor};
 
 use crate::archive::{self, ALIGNMENT, Entry};
@@ -104,13 +104,37 @@ impl Package {
         self.manifest.constants.len()
     }
 
-    /// A constant of the graph and its layout: the mapped file's memory, at a multiple of 64 bytes
-    /// from its start. Its digest is not checked here; see [`Package::verify`].
-    pub fn constant(&self, index: usize) -> Result<(Tensor, &str), PackageError> {
+    /// A constant of the graph: the mapped file's memory, at a multiple of 64 bytes from its start.
+    /// Its digest is not checked here; see [`Package::verify`].
+    pub fn constant(&self, index: usize) -> Result<Tensor, PackageError> {
         let record = self.manifest.constants.get(index).ok_or_else(|| {
             let count = self.manifest.constants.len();
             PackageError::entry(&format!("weights/{index}"), format!("there are {count} constants"))
         })?;
+        self.mapped(record)
+    }
+
+    /// A constant in a kernel's layout, if the package has one under that key; memory as of
+    /// [`Package::constant`].
+    pub fn packed(&self, key: &str) -> Option<Result<Tensor, PackageError>> {
+        self.manifest.packed.get(key).map(|record| self.mapped(record))
+    }
+
+    /// The graph, verified. Its constants share the mapped file and are not read.
+    pub fn graph(&self) -> Result<Graph, PackageError> {
+        let constants = (0..self.constants()).map(|index| self.constant(index));
+        let constants = constants.collect::<Result<Vec<_>, _>>()?;
+        let graph = landfall_graph::text::parse(self.graph_text()?, &constants)
+            .map_err(|e| PackageError::Graph(e.to_string()))?;
+        landfall_graph::verify(&graph).map_err(|e| PackageError::Graph(e.to_string()))?;
+        if graph.signature() != self.signature() {
+            let message = "its inputs and outputs are not those of the manifest's signature";
+            return Err(PackageError::Graph(message.to_owned()));
+        }
+        Ok(graph)
+    }
+
+    fn mapped(&self, record: &TensorRecord) -> Result<Tensor, PackageError> {
         let entry = self.entry(&record.entry)?;
         if !entry.data.start.is_multiple_of(ALIGNMENT) {
             let message = format!(
@@ -120,7 +144,7 @@ impl Package {
             );
             return Err(PackageError::entry(&record.entry, message));
         }
-        Ok((self.tensor(record)?, &record.layout))
+        self.tensor(record)
     }
 
     /// Names of the assets.
@@ -220,7 +244,8 @@ pub(crate) fn check_manifest(manifest: &Manifest) -> Result<Resolved, PackageErr
         return Err(PackageError::entry(GRAPH, "missing; this is not a package"));
     }
     let cases = manifest.golden.iter().flat_map(|case| case.inputs.iter().chain(&case.outputs));
-    for record in manifest.constants.iter().chain(cases.map(|record| &record.tensor)) {
+    let weights = manifest.constants.iter().chain(manifest.packed.values());
+    for record in weights.chain(cases.map(|record| &record.tensor)) {
         check_tensor(record, &manifest.entries)?;
     }
     let (pre, post) = (&manifest.model.preprocess, &manifest.model.postprocess);

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use landfall_graph::{DimSpec, Signature, TensorSpec};
 use landfall_package::steps::{PostStep, PreStep};
 use landfall_package::{
-    ALIGNMENT, Constant, Golden, ModelConfig, Package, PackageBuilder, PackageError, Provenance,
-    Source, Tolerance,
+    ALIGNMENT, Golden, ModelConfig, Package, PackageBuilder, PackageError, Provenance, Source,
+    Tolerance,
 };
 use landfall_tensor::{Buffer, DType, Shape, Tensor};
 use proptest::prelude::*;
@@ -47,17 +47,14 @@ fn builder() -> PackageBuilder {
         },
         graph_text: "graph".into(),
         constants: vec![
-            Constant { tensor: f32s(&[4, 3], &[0.5; 12]), layout: String::new() },
-            Constant {
-                tensor: Tensor::from_bytes(DType::U8, Shape::from([5]), &[1, 2, 3, 4, 5]).unwrap(),
-                layout: "gemm-b/avx2/16x6".into(),
-            },
-            Constant {
-                tensor: Tensor::from_strings(Shape::from([2]), words).unwrap(),
-                layout: String::new(),
-            },
-            Constant { tensor: f32s(&[0], &[]), layout: String::new() },
+            f32s(&[4, 3], &[0.5; 12]),
+            Tensor::from_strings(Shape::from([2]), words).unwrap(),
+            f32s(&[0], &[]),
         ],
+        packed: BTreeMap::from([(
+            "dense/gemm-b/avx2-16x6".to_owned(),
+            Tensor::from_bytes(DType::U8, Shape::from([5]), &[1, 2, 3, 4, 5]).unwrap(),
+        )]),
         assets: BTreeMap::from([("labels.txt".to_owned(), b"a\nb\nc\n".to_vec())]),
         golden: vec![Golden {
             inputs: vec![("features".into(), f32s(&[1, 4], &[1.0, 2.0, 3.0, 4.0]))],
@@ -109,13 +106,16 @@ fn a_package_comes_back_from_its_mapped_file() {
     assert_eq!(package.graph_text().unwrap(), builder.graph_text);
     assert_eq!(package.constants(), builder.constants.len());
     for (index, constant) in builder.constants.iter().enumerate() {
-        let (tensor, layout) = package.constant(index).unwrap();
-        assert_eq!((&tensor, layout), (&constant.tensor, constant.layout.as_str()));
+        let tensor = package.constant(index).unwrap();
+        assert_eq!(&tensor, constant);
         if let Some(buffer) = tensor.buffer() {
             assert!(buffer.is_mapped(), "constant {index} was copied");
             assert_eq!(buffer.as_ptr() as usize % ALIGNMENT, 0);
         }
     }
+    let (key, packed) = builder.packed.first_key_value().unwrap();
+    assert_eq!(&package.packed(key).unwrap().unwrap(), packed);
+    assert!(package.packed("another").is_none());
     assert_eq!(package.asset("labels.txt").unwrap(), b"a\nb\nc\n");
     assert_eq!(package.asset_names().collect::<Vec<_>>(), ["labels.txt"]);
     assert_eq!(package.golden().unwrap(), builder.golden);
@@ -127,11 +127,28 @@ fn a_package_comes_back_from_its_mapped_file() {
 }
 
 #[test]
+fn a_graph_comes_back_with_its_constants_in_the_file() {
+    let weights = Tensor::from_slice(Shape::from([20]), &[0.25f32; 20]).unwrap();
+    let text = "graph \"tiny\" {\n  input %x: f32[batch,20]\n  const %w: f32[20] = @0\n  \
+                %y: f32[batch,20] = Mul(%x, %w)\n  output %y\n}\n";
+    let graph = landfall_graph::text::parse(text, std::slice::from_ref(&weights)).unwrap();
+    let builder = PackageBuilder::from_graph(&graph);
+    assert_eq!((builder.graph_text.as_str(), builder.model.name.as_str()), (text, "tiny"));
+    let bytes = bytes_of(&builder);
+    assert_eq!(open(&bytes).unwrap().graph().unwrap(), graph);
+
+    let mut other = builder;
+    other.graph_text = text.replace("%x", "%z");
+    let error = open(&bytes_of(&other)).unwrap().graph().unwrap_err().to_string();
+    assert!(error.starts_with("graph.txt: its inputs and outputs are not those"), "{error}");
+}
+
+#[test]
 fn tensors_outlive_the_package_and_a_replaced_file() {
     let folder = Folder::new("replace");
     let path = folder.0.join("m.landfall");
     builder().write(&path).unwrap();
-    let (tensor, _) = Package::open(&path).unwrap().constant(0).unwrap();
+    let tensor = Package::open(&path).unwrap().constant(0).unwrap();
     let mut other = builder();
     other.graph_text = "another graph, and longer".into();
     other.write(&path).unwrap();
@@ -234,7 +251,7 @@ proptest! {
             bytes.truncate(cut.index(bytes.len()));
         }
         if let Ok(package) = open(&bytes) {
-            let _ = (package.verify(), package.graph_text().is_ok(), package.golden().is_ok());
+            let _ = (package.verify(), package.graph().is_ok(), package.golden().is_ok());
             for index in 0..=package.constants() {
                 let _ = package.constant(index);
             }
