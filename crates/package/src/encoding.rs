@@ -1,5 +1,6 @@
-//! How a tensor's elements lie in an entry: numbers little-endian and row-major, as in memory; text and
-//! byte strings each behind its length as a `u32`, as the Open Inference Protocol encodes `BYTES`.
+//! How a tensor's elements lie in an entry: numbers little-endian and row-major, as in memory; text
+//! and byte strings each behind its length as a `u32`, as the Open Inference Protocol encodes
+//! `BYTES`.
 
 use std::borrow::Cow;
 

@@ -1,8 +1,8 @@
 //! The `.landfall` file: one archive that holds a model and everything needed to serve it.
 //!
-//! A package is a ZIP archive of stored (uncompressed) entries, so that ordinary tools list and check
-//! it, and every entry's data starts at a multiple of 64 bytes, so that a mapped file is used in place
-//! as tensors. What lies where:
+//! A package is a ZIP archive of stored (uncompressed) entries, so that ordinary tools list and
+//! check it, and every entry's data starts at a multiple of 64 bytes, so that a mapped file is used
+//! in place as tensors. What lies where:
 //!
 //! | entry | content |
 //! |---|---|
@@ -13,15 +13,15 @@
 //! | `weights/<n>` | constant `n`: little-endian elements, row-major |
 //! | `packed/<n>` | a constant in the layout that a kernel reads, so that loading packs nothing |
 //!
-//! Three levels of checking: opening checks the structure of the whole file and the manifest without
-//! touching weights; reading `graph.txt`, an asset or a golden case checks its BLAKE3 digest;
-//! [`Package::verify`] checks every entry's. The manifest lists every other entry's digest, so the
-//! manifest's own digest ([`Package::digest`]) identifies the whole package.
+//! Three levels of checking: opening checks the structure of the whole file and the manifest
+//! without touching weights; reading `graph.txt`, an asset or a golden case checks its BLAKE3
+//! digest; [`Package::verify`] checks every entry's. The manifest lists every other entry's digest,
+//! so the manifest's own digest ([`Package::digest`]) identifies the whole package.
 //!
 //! Same input, same bytes: no clocks, fixed timestamps, a fixed order of entries.
 //!
-//! Architecture invariant: this crate knows nothing of execution or the network. It declares steps and
-//! derives the signature that callers see; running them is `predict`'s work.
+//! Architecture invariant: this crate knows nothing of execution or the network. It declares steps
+//! and derives the signature that callers see; running them is `predict`'s work.
 
 mod archive;
 mod builder;

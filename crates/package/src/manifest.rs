@@ -30,8 +30,8 @@ pub struct Manifest {
     pub signature: SignatureRecord,
     /// The graph's constants: number `n` of this list is constant `n` of `graph.txt`.
     pub constants: Vec<TensorRecord>,
-    /// Constants in the layouts that kernels read, under keys that the runtime chooses. Opaque here;
-    /// a runtime that does not know a key packs the plain constant itself.
+    /// Constants in the layouts that kernels read, under keys that the runtime chooses. Opaque
+    /// here; a runtime that does not know a key packs the plain constant itself.
     pub packed: BTreeMap<String, TensorRecord>,
     /// Inputs with the outputs expected of them, at the signature that callers see.
     pub golden: Vec<GoldenRecord>,
@@ -156,8 +156,8 @@ pub struct GoldenRecord {
     pub tolerance: Tolerance,
 }
 
-/// How far `found` may be from `expected`: `|found - expected| <= absolute + relative * |expected|`.
-/// Integers, booleans and strings must be equal.
+/// How far a float may be from the one expected:
+/// `|found - expected| <= absolute + relative * |expected|`. All else must be equal.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tolerance {

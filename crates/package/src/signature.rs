@@ -1,7 +1,8 @@
 //! The JSON form of a signature: `{"name": "x", "datatype": "f32", "shape": ["batch", 4]}`.
 //!
 //! Datatypes have the short names of the graph's text form, because the protocol's `BYTES` does not
-//! tell text from byte strings. A free axis is its name, an anonymous one `"?"`, an unknown rank `null`.
+//! tell text from byte strings. A free axis is its name, an anonymous one `"?"`, an unknown rank
+//! `null`.
 
 use landfall_graph::{DimSpec, Signature, TensorSpec};
 use landfall_tensor::DType;

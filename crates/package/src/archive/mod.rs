@@ -1,10 +1,10 @@
 //! The subset of ZIP that packages use, written and read strictly.
 //!
-//! Stored entries only, no encryption, no comments, no data descriptors, ASCII names, the directory in
-//! the order of the data, and no byte of the file outside an entry, the directory and its end record.
-//! Each local header carries an alignment field (identifier 0xD935, as Android's zipalign writes it)
-//! whose padding moves the data to a multiple of [`ALIGNMENT`]. Sizes and offsets from 4 GiB up use
-//! the ZIP64 fields. Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.
+//! Stored entries only, no encryption, no comments, no data descriptors, ASCII names, the directory
+//! in the order of the data, and no byte of the file outside an entry, the directory and its end
+//! record. Each local header carries an alignment field (identifier 0xD935, as Android's zipalign
+//! writes it) whose padding moves the data to a multiple of [`ALIGNMENT`]. Sizes and offsets from 4
+//! GiB up use the ZIP64 fields. Source: PKWARE APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.
 //!
 //! Strictness is the defence against hostile files: entries that tile the file can neither overlap
 //! nor hide data, and nothing is allocated from a size that the file's length does not prove.
@@ -52,8 +52,8 @@ pub(crate) struct Entry {
     pub(crate) crc32: u32,
 }
 
-/// Why `name` may not name an entry, if it may not: names are relative paths of plain characters that
-/// stay below the folder they are extracted to.
+/// Why `name` may not name an entry, if it may not: names are relative paths of plain characters
+/// that stay below the folder they are extracted to.
 pub(crate) fn name_problem(name: &str) -> Option<&'static str> {
     let plain =
         |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | '+' | ' ');

@@ -1,26 +1,27 @@
-//! Declared pre- and post-processing: what turns text into token ids, a JPEG into pixels, scores into
-//! labels.
+//! Declared pre- and post-processing: what turns text into token ids, a JPEG into pixels, scores
+//! into labels.
 //!
-//! Steps are data, written in `model.yaml` and kept in the manifest, so that the writer checks them, the
-//! server runs them and tools show them. Each step is a map with one key:
+//! Steps are data, written in `model.yaml` and kept in the manifest, so that the writer checks
+//! them, the server runs them and tools show them. Each step is a map with one key:
 //!
 //! ```yaml
 //! preprocess:
 //!   - decode_image: {input: image}
 //!   - resize: {size: 256, mode: shortest, filter: bicubic}
 //!   - center_crop: {size: 224}
-//!   - normalize: {scale: 0.00392156862745098, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}
+//!   - normalize: {mean: [123.675, 116.28, 103.53], std: [58.395, 57.12, 57.375]}
 //!   - to_layout: {layout: nchw, output: pixel_values}
 //! postprocess:
 //!   - softmax: {input: logits}
 //!   - top_k: {k: 5, labels: labels.txt}
 //! ```
 //!
-//! Steps pass *named values*. A step takes its `input` and puts its `output` in its place. `input` may
-//! be left out: it is then what the step before wrote, or for a first step the model's only input (or
-//! output). `output` may be left out: the value keeps its name. A name that a pre-processing step takes
-//! and none before it wrote is an input that callers send; what the graph needs and no step writes is
-//! sent by callers as it is. What is left after post-processing is what callers get.
+//! Steps pass *named values*. A step takes its `input` and puts its `output` in its place. `input`
+//! may be left out: it is then what the step before wrote, or for a first step the model's only
+//! input (or output). `output` may be left out: the value keeps its name. A name that a
+//! pre-processing step takes and none before it wrote is an input that callers send; what the graph
+//! needs and no step writes is sent by callers as it is. What is left after post-processing is what
+//! callers get.
 //!
 //! [`Resolved`] gives every step its names and types and derives the signature that callers see.
 

@@ -130,8 +130,8 @@ pub struct Threshold {
     pub output: Option<String>,
 }
 
-/// Token vectors `[batch, sequence, hidden]` to their mean `[batch, hidden]` over the tokens whose mask
-/// is not 0.
+/// Token vectors `[batch, sequence, hidden]` to their mean `[batch, hidden]` over the tokens whose
+/// mask is not 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MeanPool {
@@ -150,8 +150,8 @@ fn mask_name() -> String {
     "attention_mask".to_owned()
 }
 
-/// Vectors along the innermost axis to Euclidean length 1; a vector shorter than 1e-12 is divided by
-/// that instead.
+/// Vectors along the innermost axis to Euclidean length 1; a vector shorter than 1e-12 is divided
+/// by that instead.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct L2Normalize {

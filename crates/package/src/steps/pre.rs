@@ -131,8 +131,8 @@ pub enum ResizeMode {
     /// Exactly this height and width, whatever the proportions.
     #[default]
     Exact,
-    /// The shorter side has this many pixels, proportions are kept; the longer side is rounded down,
-    /// as torchvision does.
+    /// The shorter side has this many pixels, proportions are kept; the longer side is rounded
+    /// down, as torchvision does.
     Shortest,
 }
 

@@ -1,7 +1,7 @@
 //! The types that each step takes and writes.
 //!
-//! Types flow forward from what callers send. Where a value comes from a caller and the step that takes
-//! it would accept several types, its type flows backward from what the graph needs.
+//! Types flow forward from what callers send. Where a value comes from a caller and the step that
+//! takes it would accept several types, its type flows backward from what the graph needs.
 
 use landfall_graph::{DimSpec, Dims, TensorSpec};
 use landfall_tensor::DType;

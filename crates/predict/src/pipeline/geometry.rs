@@ -46,7 +46,8 @@ impl Geometry {
         }
     }
 
-    /// Applies the step. `Err` is the number of pixels that would be needed where they exceed `most`.
+    /// Applies the step. `Err` is the number of pixels that would be needed where they exceed
+    /// `most`.
     pub(super) fn apply(&self, image: &Image, most: usize) -> Result<Image, usize> {
         let (height, width) = self.target(image.height, image.width);
         let tallest = match self {
@@ -71,8 +72,8 @@ impl Geometry {
     }
 }
 
-/// Where the middle starts, as torchvision places it: half the difference, a half rounded to even; for
-/// an image that is too small, how much border goes before it, rounded down, negated.
+/// Where the middle starts, as torchvision places it: half the difference, a half rounded to even;
+/// for an image that is too small, how much border goes before it, rounded down, negated.
 fn centered(side: usize, kept: usize) -> i64 {
     let difference = side as i64 - kept as i64;
     if difference < 0 {

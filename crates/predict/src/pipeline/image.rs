@@ -1,8 +1,8 @@
 //! Encoded or raw images, one a row, to one tensor of pixels.
 //!
-//! Rows go through decoding, resizing and cropping one after the other, so that at most one image is
-//! held at full size. Files are untrusted: dimensions are read from the header and checked before
-//! pixels are decoded.
+//! Rows go through decoding, resizing and cropping one after the other, so that at most one image
+//! is held at full size. Files are untrusted: dimensions are read from the header and checked
+//! before pixels are decoded.
 
 use std::io::Cursor;
 

@@ -1,18 +1,18 @@
 //! Declared pre- and post-processing, compiled for one model and run for each request.
 //!
 //! Steps run on one caller's rows before batching and after it is undone, so that nothing of one
-//! request can reach another. Every size that a request can make grow is bounded by [`Limits`] before
-//! memory is allocated for it.
+//! request can reach another. Every size that a request can make grow is bounded by [`Limits`]
+//! before memory is allocated for it.
 //!
 //! # Text and bytes
 //!
 //! The protocol has one datatype for both, `BYTES`. The tensors here have two: [`DType::String`] is
-//! UTF-8, which tokenizers and operators on strings can rely on, and [`DType::Bytes`] is anything, which
-//! encoded images need. The alternative, strings of bytes everywhere, would make every reader of text
-//! check it again. So whoever decodes a request looks up the input in [`Pipeline::outer_signature`]:
-//! `BYTES` elements of an input of type `Bytes` become a blob each ([`Tensor::from_blobs`]), those of
-//! one of type `String` are checked as UTF-8, and in JSON, whose strings cannot carry arbitrary bytes,
-//! an element of a `Bytes` input is base64.
+//! UTF-8, which tokenizers and operators on strings can rely on, and [`DType::Bytes`] is anything,
+//! which encoded images need. The alternative, strings of bytes everywhere, would make every reader
+//! of text check it again. So whoever decodes a request looks up the input in
+//! [`Pipeline::outer_signature`]: `BYTES` elements of an input of type `Bytes` become a blob each
+//! ([`Tensor::from_blobs`]), those of one of type `String` are checked as UTF-8, and in JSON, whose
+//! strings cannot carry arbitrary bytes, an element of a `Bytes` input is base64.
 
 mod assets;
 mod geometry;
@@ -100,7 +100,7 @@ impl Pipeline {
         limits: Limits,
     ) -> Result<Pipeline, PipelineError> {
         let preprocess = preprocess::Preprocess::compile(&resolved, asset, &inner, limits)?;
-        let postprocess = postprocess::Postprocess::compile(&resolved, asset, &inner, limits)?;
+        let postprocess = postprocess::Postprocess::compile(&resolved, asset, &inner)?;
         Ok(Pipeline { outer: resolved.outer, inner, preprocess, postprocess })
     }
 
@@ -119,7 +119,8 @@ impl Pipeline {
         self.preprocess.is_empty() && self.postprocess.is_empty()
     }
 
-    /// A caller's inputs, in the order of [`Pipeline::outer_signature`], to the graph's, in its order.
+    /// A caller's inputs, in the order of [`Pipeline::outer_signature`], to the graph's, in its
+    /// order.
     ///
     /// Fails with [`ErrorKind::InvalidArgument`], naming the input and, where one row is at fault,
     /// the row.

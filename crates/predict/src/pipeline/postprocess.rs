@@ -5,7 +5,7 @@ use landfall_package::steps::{PostStep, Resolved, ResolvedStep};
 use landfall_tensor::{DType, Shape, Tensor, TensorError};
 
 use super::assets::{self, Loader};
-use super::{Limits, PipelineError, internal};
+use super::{PipelineError, internal};
 use crate::PredictError;
 
 /// A vector shorter than this is divided by this instead of by its length.
@@ -48,7 +48,6 @@ impl Postprocess {
         resolved: &Resolved,
         asset: Loader<'_>,
         inner: &Signature,
-        _limits: Limits,
     ) -> Result<Postprocess, PipelineError> {
         let mut names: Vec<String> = inner.outputs.iter().map(|spec| spec.name.clone()).collect();
         let mut steps = Vec::with_capacity(resolved.postprocess.len());
@@ -264,8 +263,9 @@ fn label(value: &Tensor, labels: &[String]) -> Result<Tensor, String> {
     Tensor::from_strings(value.shape().clone(), names?).map_err(text)
 }
 
-/// `[batch, sequence, hidden]` to `[batch, hidden]`: the mean over tokens whose mask is not 0. Tokens
-/// beyond the mask's length are padding that batching added. A row without tokens gives zeros.
+/// `[batch, sequence, hidden]` to `[batch, hidden]`: the mean over tokens whose mask is not 0.
+/// Tokens beyond the mask's length are padding that batching added. A row without tokens gives
+/// zeros.
 fn mean_pool(value: &Tensor, mask: &Tensor) -> Result<Tensor, String> {
     let text = |e: TensorError| e.to_string();
     let (&[batch, sequence, hidden], &[rows, tokens]) = (&**value.shape(), &**mask.shape()) else {

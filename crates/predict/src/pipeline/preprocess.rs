@@ -183,7 +183,9 @@ impl Operation {
             Operation::Tokenize(tokens) => return tokens.run(taken),
             Operation::Images(chain) => chain.run(value)?,
             Operation::Affine(affine, limits) => {
-                check_size(value.elements(), DType::F32.size(), *limits)?;
+                let rows = value.shape().first().copied().unwrap_or(1);
+                let row_bytes = value.elements() / rows.max(1) * DType::F32.size();
+                check_size(rows, row_bytes, *limits)?;
                 affine.run(value).map_err(internal)?
             }
             Operation::Layout(layout) => numeric::to_layout(*layout, value).map_err(internal)?,

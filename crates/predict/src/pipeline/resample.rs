@@ -1,11 +1,12 @@
 //! Resizing of RGB pixels, filtered against aliasing, to the same values as Pillow's.
 //!
-//! Method: separable convolution, rows first, then columns, with 8-bit pixels in between. The filter is
-//! stretched by the scale when shrinking. Weights are fixed-point with 22 fractional bits, rounded to
-//! nearest, half away from zero; sums start at one half and are clamped to 0..255. Source: the
-//! behaviour of Pillow's `Image.resize`, which training pipelines use (`libImaging/Resample.c`, MIT-CMU
-//! licence, describes it); filters after Keys, "Cubic convolution interpolation for digital image
-//! processing", 1981 (a = -0.5), and Duchon, "Lanczos filtering in one and two dimensions", 1979.
+//! Method: separable convolution, rows first, then columns, with 8-bit pixels in between. The
+//! filter is stretched by the scale when shrinking. Weights are fixed-point with 22 fractional
+//! bits, rounded to nearest, half away from zero; sums start at one half and are clamped to 0..255.
+//! Source: the behaviour of Pillow's `Image.resize`, which training pipelines use
+//! (`libImaging/Resample.c`, MIT-CMU licence, describes it); filters after Keys, "Cubic convolution
+//! interpolation for digital image processing", 1981 (a = -0.5), and Duchon, "Lanczos filtering in
+//! one and two dimensions", 1979.
 
 use landfall_package::steps::Filter;
 
