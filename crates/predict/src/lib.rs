@@ -3,6 +3,7 @@
 //! Architecture invariant: this crate knows nothing of HTTP, JSON, ONNX, delivery or monitoring.
 
 mod executable;
+pub mod pipeline;
 mod request;
 
 pub use executable::Executable;
