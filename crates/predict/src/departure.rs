@@ -28,6 +28,11 @@ impl Drop for Gone {
 }
 
 impl Departure {
+    /// Whether it is freed.
+    pub(crate) fn is_over(&self) -> bool {
+        *lock(&self.0.0)
+    }
+
     /// Waits until it is freed; false if `limit` passed first.
     pub(crate) fn wait(&self, limit: Duration) -> bool {
         let (gone, change) = &*self.0;
