@@ -4,6 +4,7 @@
 //! reads no clock: monotonic time comes from a [`Clock`], wall-clock time from callers.
 
 mod batch;
+mod bulk;
 mod catalog;
 mod clock;
 mod config;
@@ -20,6 +21,7 @@ mod statistics;
 mod steps;
 mod validate;
 
+pub use bulk::{BulkError, BulkOptions, Columns, Quarantined, Score, Scored, score};
 pub use catalog::{
     Available, Catalog, Loader, ModelSettings, Reconciled, VersionChoice, VersionPolicy,
     VersionState, VersionStatus,

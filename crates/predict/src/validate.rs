@@ -31,7 +31,7 @@ pub(crate) fn check(
         Err(reason) => return fail(reason),
     };
     for (spec, tensor) in signature.inputs.iter().zip(&inputs) {
-        if let Some(reason) = spec.mismatch(tensor) {
+        if let Some(reason) = spec.mismatch(&tensor.view()) {
             return fail(reason);
         }
     }
@@ -181,7 +181,8 @@ mod tests {
         let flat = ones([1, 2]).reshaped(Shape::from([2])).unwrap();
         let ids = || ("ids", ones([1, 2]));
         let mask = || ("mask", ones([1, 2]));
-        let cases: [(&[(&str, Tensor)], &[&str], &str); 9] = [
+        type Case<'a> = (&'a [(&'a str, Tensor)], &'a [&'a str], &'a str);
+        let cases: [Case<'_>; 9] = [
             (&[ids(), mask()], &[], "[0, 1]"),
             (&[mask(), ids()], &["b", "a"], "[1, 0]"),
             (&[ids()], &[], "missing 1 of 2 inputs: 'mask'; input 'mask' is INT64"),

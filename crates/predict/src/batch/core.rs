@@ -233,8 +233,9 @@ impl Core {
                 self.notify(&mut state, due_ns);
                 Some(place)
             }
-            Err((mut job, reason)) => {
+            Err(refused) => {
                 drop(state);
+                let (mut job, reason) = *refused;
                 self.statistics.refused();
                 let reason = format!("the queue is full: {reason}; try again later");
                 self.refuse(&mut job, self.error(ErrorKind::Unavailable, &reason));

@@ -2,7 +2,7 @@
 //! have shapes that fit together.
 
 use landfall_graph::{DimSpec, Signature, TensorSpec};
-use landfall_tensor::{DType, Tensor};
+use landfall_tensor::Tensor;
 
 use crate::{Batching, Padding, ServingConfig};
 
@@ -130,8 +130,8 @@ fn padded_inputs(
         let input = find(&signature.inputs, &declared.input, "input")?;
         let spec = &signature.inputs[input];
         check_axis(spec, declared.axis)?;
-        if spec.dtype == DType::String {
-            return Err(format!("padding: input '{}' holds strings", spec.name));
+        if spec.dtype.size() == 0 {
+            return Err(format!("padding: input '{}' holds no numbers", spec.name));
         }
         if pad.iter().any(|&(i, _, _)| i == input) {
             return Err(format!("padding: input '{}' is padded twice", spec.name));
@@ -186,7 +186,7 @@ fn padded_outputs(
 
 #[cfg(test)]
 mod tests {
-    use landfall_tensor::Shape;
+    use landfall_tensor::{DType, Shape};
 
     use super::*;
     use crate::fakes::{known, spec, symbol};

@@ -7,6 +7,8 @@ pub(crate) mod core;
 pub(crate) mod job;
 pub(crate) mod layout;
 pub(crate) mod policy;
+#[cfg(test)]
+mod property;
 pub(crate) mod queue;
 pub(crate) mod rows;
 mod run;

@@ -40,16 +40,16 @@ impl Queue {
         mut job: Job,
         max_requests: usize,
         max_rows: usize,
-    ) -> Result<Place, (Job, String)> {
+    ) -> Result<Place, Box<(Job, String)>> {
         let rows = job.waiting.rows;
         if self.jobs.len() >= max_requests {
             let reason = format!("{} requests wait, the most allowed", self.jobs.len());
-            return Err((job, reason));
+            return Err(Box::new((job, reason)));
         }
         if !self.is_empty() && self.rows.saturating_add(rows) > max_rows {
             let reason =
                 format!("{} rows wait, {rows} more would exceed the {max_rows} allowed", self.rows);
-            return Err((job, reason));
+            return Err(Box::new((job, reason)));
         }
         job.waiting.place.sequence = self.next_sequence;
         self.next_sequence += 1;
