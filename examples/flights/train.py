@@ -112,6 +112,7 @@ def without_weather(train, valid, test, ranks, threads) -> float:
 
 
 def main() -> None:
+    """Runs the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
