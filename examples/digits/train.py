@@ -20,8 +20,8 @@ from sklearn.datasets import load_digits
 
 FOLDER = Path(__file__).resolve().parent
 
-# The first 1,437 pictures train, the last 360 test. They are not shuffled: neighbours are by the same
-# writer, and a random split would put every writer on both sides.
+# The first 1,437 pictures train, the last 360 test. They are not shuffled: neighbours are by the
+# same writer, and a random split would put every writer on both sides.
 TRAIN_ROWS = 1437
 INK = 16.0
 TOLERANCE = 1e-5

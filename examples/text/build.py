@@ -22,7 +22,6 @@ from tokenizers import Tokenizer
 
 FOLDER = Path(__file__).resolve().parent
 HIDDEN = 384
-LAYERS = 6
 HEADS = 12
 LAYER_NORM_EPSILON = 1e-12
 MASKED = -10000.0
@@ -40,9 +39,12 @@ PUBLISHED = [
 class Builder:
     """Collects nodes and constants; each method appends a layer and returns its output's name."""
 
-    def __init__(self, weights: dict[str, np.ndarray]):
-        """Takes the checkpoint's tensors by name."""
+    def __init__(self, weights: dict[str, np.ndarray], heads: int):
+        """Takes the checkpoint's tensors by name, and the number of attention heads."""
         self.weights = weights
+        self.hidden = weights["embeddings.LayerNorm.weight"].shape[0]
+        self.head_count = heads
+        self.head_size = self.hidden // heads
         self.nodes = []
         self.constants = {}
 
@@ -83,7 +85,7 @@ class Builder:
 
     def heads(self, x: str, order: list[int]) -> str:
         """Splits [batch, sequence, hidden] into heads, with the axes in `order`."""
-        shape = self.constant([0, 0, HEADS, HIDDEN // HEADS], np.int64)
+        shape = self.constant([0, 0, self.head_count, self.head_size], np.int64)
         return self.add("Transpose", self.add("Reshape", x, shape), perm=order)
 
     def attention(self, x: str, mask: str, name: str) -> str:
@@ -92,10 +94,10 @@ class Builder:
         key = self.heads(self.linear(x, f"{name}.key"), [0, 2, 3, 1])
         value = self.heads(self.linear(x, f"{name}.value"), [0, 2, 1, 3])
         scores = self.add("MatMul", query, key)
-        scaled = self.add("Div", scores, self.constant(math.sqrt(HIDDEN // HEADS)))
+        scaled = self.add("Div", scores, self.constant(math.sqrt(self.head_size)))
         weights = self.add("Softmax", self.add("Add", scaled, mask), axis=-1)
         mixed = self.add("Transpose", self.add("MatMul", weights, value), perm=[0, 2, 1, 3])
-        return self.add("Reshape", mixed, self.constant([0, 0, HIDDEN], np.int64))
+        return self.add("Reshape", mixed, self.constant([0, 0, self.hidden], np.int64))
 
     def layer(self, x: str, mask: str, name: str) -> str:
         """Appends a transformer layer."""
@@ -108,15 +110,16 @@ class Builder:
 
 
 def embed(b: Builder) -> str:
-    """Appends word, position and segment embeddings."""
+    """Appends word and position embeddings, and those of segments where the checkpoint has them."""
     table = "embeddings.{}_embeddings.weight"
-    words = b.add("Gather", b.weight(table.format("word")), "input_ids", axis=0)
+    total = b.add("Gather", b.weight(table.format("word")), "input_ids", axis=0)
+    if table.format("token_type") in b.weights:
+        segments = b.weight(table.format("token_type"))
+        total = b.add("Add", total, b.add("Gather", segments, "token_type_ids", axis=0))
     length = b.add("Shape", "input_ids", start=1, end=2)
     starts, axes = b.constant([0], np.int64), b.constant([0], np.int64)
     positions = b.add("Slice", b.weight(table.format("position")), starts, length, axes)
-    segments = b.add("Gather", b.weight(table.format("token_type")), "token_type_ids", axis=0)
-    total = b.add("Add", b.add("Add", words, segments), positions)
-    return b.layer_norm(total, "embeddings.LayerNorm")
+    return b.layer_norm(b.add("Add", total, positions), "embeddings.LayerNorm")
 
 
 def pool(b: Builder, x: str, attended: str) -> str:
@@ -130,28 +133,41 @@ def pool(b: Builder, x: str, attended: str) -> str:
     return b.add("Div", mean, length)
 
 
-def build(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
-    """Returns the encoder; batch and sequence stay symbolic."""
-    b = Builder(weights)
+def transform(b: Builder) -> tuple[str, str]:
+    """Appends the encoder's layers; returns the last hidden state and the mask as numbers."""
     attended = b.add("Cast", "attention_mask", to=TensorProto.FLOAT)
     axes = b.constant([1, 2], np.int64)
     hidden = b.add("Sub", b.constant(1), b.add("Unsqueeze", attended, axes))
     mask = b.add("Mul", hidden, b.constant(MASKED))
     x = embed(b)
-    for index in range(LAYERS):
+    index = 0
+    while f"encoder.layer.{index}.output.dense.weight" in b.weights:
         x = b.layer(x, mask, f"encoder.layer.{index}")
-    b.nodes.append(helper.make_node("Identity", [pool(b, x, attended)], ["sentence_embedding"]))
-    names = ["input_ids", "attention_mask", "token_type_ids"]
-    axes = ["batch", "sequence"]
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, axes) for name in names]
-    output = helper.make_tensor_value_info(
-        "sentence_embedding", TensorProto.FLOAT, ["batch", HIDDEN]
+        index += 1
+    return x, attended
+
+
+def finish(b: Builder, inputs: list[str], result: str, name: str, axes: list) -> onnx.ModelProto:
+    """Wraps the collected nodes in a checked model with one output; batch and sequence vary."""
+    b.nodes.append(helper.make_node("Identity", [result], [name]))
+    ids = ["batch", "sequence"]
+    graph = helper.make_graph(
+        b.nodes,
+        name,
+        [helper.make_tensor_value_info(i, TensorProto.INT64, ids) for i in inputs],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, axes)],
+        [numpy_helper.from_array(value, constant) for constant, value in b.constants.items()],
     )
-    constants = [numpy_helper.from_array(value, name) for name, value in b.constants.items()]
-    graph = helper.make_graph(b.nodes, "minilm", inputs, [output], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def build(weights: dict[str, np.ndarray]) -> onnx.ModelProto:
+    """Returns the sentence encoder."""
+    b = Builder(weights, HEADS)
+    inputs = ["input_ids", "attention_mask", "token_type_ids"]
+    return finish(b, inputs, pool(b, *transform(b)), "sentence_embedding", ["batch", HIDDEN])
 
 
 def feed(tokenizer: Tokenizer, sentences: list[str]) -> dict[str, np.ndarray]:

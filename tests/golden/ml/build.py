@@ -1,10 +1,10 @@
 """Makes the golden files of ai.onnx.ml: models, inputs, and the trainers' own answers.
 
-Writes cases/NAME.onnx and cases/NAME.npz for every case, and index.json. The archive holds the model's inputs
-as `input.<name>` and the trainer's answers as `expected.<output>`; strings are fixed-width unicode;
-a ZipMap is a matrix [N, classes]. Every case is also run with ONNX Runtime and the largest
-difference recorded. A case where ONNX Runtime, too, misses the tolerance is not written: there the
-converted model is not the trained one, which says nothing about who runs it.
+Writes cases/NAME.onnx and cases/NAME.npz for every case, and index.json. The archive holds the
+model's inputs as `input.<name>` and the trainer's answers as `expected.<output>`; strings are
+fixed-width unicode; a ZipMap is a matrix [N, classes]. Every case is also run with ONNX Runtime and
+the largest difference recorded. A case where ONNX Runtime, too, misses the tolerance is not written:
+there the converted model is not the trained one, which says nothing about who runs it.
 """
 
 import argparse
