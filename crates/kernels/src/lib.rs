@@ -18,6 +18,7 @@ mod isa;
 mod math;
 mod parallel;
 mod pool;
+mod quant;
 mod rows;
 mod rowwise;
 mod scratch;
@@ -33,6 +34,11 @@ pub use gemm::{
 pub use isa::{Cpu, Isa, IsaError};
 pub use math::{Activation, activate};
 pub use pool::Pool;
+pub use quant::{
+    Bytes, ColumnScales, ConvWeightsInt8, Int8Epilogue, Int8Output, PackedInt8, column_sums_len,
+    conv_column_sums_len, conv2d_int8, gemm_int8, pack_conv_int8, pack_int8, packed_conv_int8_len,
+    packed_int8_len,
+};
 pub use rowwise::{Mask, NormKind, Normalize, Softmax, normalize, softmax};
 
 /// What a kernel runs on: the instructions that exist and the threads to use.

@@ -43,13 +43,13 @@ unsafe impl Sync for Product<'_> {}
 
 /// A grid of parts over a product's rows and panels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Grid {
-    row_parts: usize,
-    panel_parts: usize,
+pub(crate) struct Grid {
+    pub(crate) row_parts: usize,
+    pub(crate) panel_parts: usize,
 }
 
 /// The grid of at most `threads` parts whose largest part is smallest; reading less breaks ties.
-fn grid(threads: usize, rows: usize, panels: usize) -> Grid {
+pub(crate) fn grid(threads: usize, rows: usize, panels: usize) -> Grid {
     let candidates = (1..=threads).map(|row_parts| {
         let panel_parts = threads / row_parts;
         let (r, p) = (rows.div_ceil(row_parts), panels.div_ceil(panel_parts));
