@@ -17,6 +17,7 @@ mod gemm;
 mod isa;
 mod math;
 mod parallel;
+mod permute;
 mod pool;
 mod quant;
 mod rows;
@@ -33,6 +34,7 @@ pub use gemm::{
 };
 pub use isa::{Cpu, Isa, IsaError};
 pub use math::{Activation, activate};
+pub use permute::permute;
 pub use pool::Pool;
 pub use quant::{
     Bytes, ColumnScales, ConvWeightsInt8, Int8Epilogue, Int8Output, PackedInt8, column_sums_len,

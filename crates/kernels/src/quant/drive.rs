@@ -6,11 +6,11 @@ use std::ops::Range;
 use super::epilogue::{Finish, FinishTile};
 use super::lanes::{Dot, DotOp, dispatch};
 use super::pack::GROUP;
-use super::tile::{TileArgs, run_tile, widths};
+use super::tile::{Prepare, TileArgs, run_tile, widths};
 use crate::gemm::{PANEL, grid};
 use crate::math::ActivateTile;
 use crate::rows::{DenseRows, RowSource, RowTable};
-use crate::{CacheSizes, Cpu, Exec, parallel};
+use crate::{CacheSizes, Cpu, Exec, parallel, scratch};
 
 /// Most sums of a tile: 12 rows of 32 columns.
 const TILE_SUMS: usize = 12 * 2 * PANEL;
@@ -68,9 +68,14 @@ impl Part<'_> {
         }
     }
 
+    /// What turns the rows' bytes unsigned.
+    pub(crate) fn flip(&self) -> u8 {
+        if self.product.signed { 0x80 } else { 0 }
+    }
+
     /// Sums of the unsigned bytes of the tile's rows.
     pub(crate) fn sum_rows(&self, table: &RowTable, rows: usize, sums: &mut [i32; 12]) {
-        let flip = if self.product.signed { 0x80 } else { 0 };
+        let flip = self.flip();
         for (row, sum) in sums.iter_mut().enumerate().take(rows) {
             let segments = table.lens().iter().enumerate();
             *sum = segments
@@ -101,7 +106,8 @@ impl DotOp for &Part<'_> {
         let k = self.product.rows.depth();
         let panels_max = (self.caches.l2_bytes / 2 / (k * PANEL).max(1)).max(2) & !1;
         let tiles = self.rows.len().div_ceil(D::TILE_ROWS);
-        RowTable::with(D::TILE_ROWS, |table| {
+        let row_bytes = k / GROUP * D::ROW_BYTES;
+        let work = |table: &mut RowTable, prepared: &mut [u8]| {
             let mut first = self.panels.start;
             while first < self.panels.end {
                 let block = first..self.panels.end.min(first + panels_max);
@@ -111,18 +117,36 @@ impl DotOp for &Part<'_> {
                     let rows = self.rows.start + rows.start..self.rows.start + rows.end;
                     table.clear();
                     self.product.rows.fill(rows.start, rows.len(), 0..k, table);
-                    self.run_row(d, rows, block.clone(), table);
+                    d.run(Prepare {
+                        table,
+                        rows: rows.len(),
+                        flip: self.flip(),
+                        to: prepared,
+                        row_stride: row_bytes,
+                    });
+                    self.run_row(d, rows, block.clone(), table, prepared);
                 }
             }
+        };
+        RowTable::with(D::TILE_ROWS, |table| {
+            scratch::with(D::TILE_ROWS * row_bytes, |prepared: &mut [u8]| work(table, prepared));
         });
     }
 }
 
 impl Part<'_> {
     /// One tile's rows across a block of columns.
-    fn run_row<D: Dot>(&self, d: D, rows: Range<usize>, block: Range<usize>, table: &RowTable) {
+    fn run_row<D: Dot>(
+        &self,
+        d: D,
+        rows: Range<usize>,
+        block: Range<usize>,
+        table: &RowTable,
+        prepared: &[u8],
+    ) {
         let finish = &self.product.finish;
-        let panel_stride = self.product.rows.depth() * PANEL;
+        let groups = self.product.rows.depth() / GROUP;
+        let panel_stride = groups * GROUP * PANEL;
         let mut sums = [0i32; TILE_SUMS];
         let mut row_sums = [0i32; 12];
         if self.row_sums {
@@ -132,10 +156,9 @@ impl Part<'_> {
         for (vectors, width) in widths::<D>().iter().map(|v| (*v, v * D::LANES / PANEL)) {
             while panel + width <= block.end {
                 let args = TileArgs {
-                    ptrs: table.ptrs(),
-                    lens: table.lens().as_ptr(),
-                    segments: table.segments(),
-                    flip: self.product.signed,
+                    rows: prepared.as_ptr(),
+                    row_stride: groups * D::ROW_BYTES,
+                    groups,
                     b: self.product.right.wrapping_add(panel * panel_stride),
                     panel_stride,
                     sums: sums.as_mut_ptr(),

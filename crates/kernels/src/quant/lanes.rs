@@ -20,7 +20,7 @@ pub(crate) trait Dot: Copy {
     /// Rows of a tile that is two vectors wide.
     const TILE_ROWS: usize;
     type Sum: Copy;
-    /// Four bytes of a row, in every lane.
+    /// Four elements of a row, in every lane.
     type Row: Copy;
     /// Four bytes of each of `LANES` columns.
     type Columns: Copy;
@@ -28,9 +28,16 @@ pub(crate) trait Dot: Copy {
     /// Evaluates `op` in a function compiled for this instruction set.
     fn run<O: DotOp>(self, op: O);
     fn zero(self) -> Self::Sum;
+    /// Bytes that four elements of a row take once prepared.
+    const ROW_BYTES: usize;
+    /// Makes unsigned elements of four bytes, flipped by `flip`, in the form that `row` reads.
+    ///
     /// # Safety
-    /// Four bytes are readable at `p`. `flip` turns signed bytes into unsigned ones by adding 128.
-    unsafe fn row(self, p: *const u8, flip: bool) -> Self::Row;
+    /// `len`, a multiple of 4, bytes are readable at `from`, `len / 4 * ROW_BYTES` writable at `to`.
+    unsafe fn prepare(self, from: *const u8, len: usize, flip: u8, to: *mut u8);
+    /// # Safety
+    /// `ROW_BYTES` prepared bytes are readable at `p`.
+    unsafe fn row(self, p: *const u8) -> Self::Row;
     /// # Safety
     /// `4 * LANES` bytes are readable at `p`.
     unsafe fn columns(self, p: *const i8) -> Self::Columns;
@@ -38,6 +45,18 @@ pub(crate) trait Dot: Copy {
     /// # Safety
     /// `LANES` elements are writable at `p`.
     unsafe fn store(self, p: *mut i32, sum: Self::Sum);
+}
+
+/// Prepares a row that is read as it is, but unsigned.
+///
+/// # Safety
+/// `len` bytes are readable at `from` and writable at `to`.
+#[inline(always)]
+unsafe fn flip_bytes(from: *const u8, len: usize, flip: u8, to: *mut u8) {
+    // SAFETY: by the caller's promise; the row and its copy are distinct.
+    let (from, to) =
+        unsafe { (std::slice::from_raw_parts(from, len), std::slice::from_raw_parts_mut(to, len)) };
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = from ^ flip);
 }
 
 /// Evaluates `op` with the best dot product of `cpu`; `false` on [`Isa::Reference`].
@@ -77,6 +96,7 @@ mod x86 {
         type Sum = __m256i;
         /// Bytes 0 and 2, bytes 1 and 3, as 16-bit lanes.
         type Row = [__m256i; 2];
+        const ROW_BYTES: usize = 8;
         type Columns = [__m256i; 2];
 
         #[inline(always)]
@@ -92,14 +112,25 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn row(self, p: *const u8, flip: bool) -> [__m256i; 2] {
+        unsafe fn prepare(self, from: *const u8, len: usize, flip: u8, to: *mut u8) {
+            let flip = u32::from_ne_bytes([flip; 4]);
+            // SAFETY: by the caller's promise; a group becomes two words.
+            unsafe {
+                let (from, to) = (from.cast::<u32>(), to.cast::<[u32; 2]>());
+                for i in 0..len / 4 {
+                    let x = from.add(i).read_unaligned() ^ flip;
+                    to.add(i).write_unaligned([x & 0x00ff_00ff, (x >> 8) & 0x00ff_00ff]);
+                }
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn row(self, p: *const u8) -> [__m256i; 2] {
             // SAFETY: by the caller's promise and the token.
             unsafe {
-                let mut x = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
-                if flip {
-                    x = _mm256_xor_si256(x, _mm256_set1_epi8(i8::MIN));
-                }
-                [_mm256_and_si256(x, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(x)]
+                let p = p.cast::<i32>();
+                let (even, odd) = (p.read_unaligned(), p.add(1).read_unaligned());
+                [_mm256_set1_epi32(even), _mm256_set1_epi32(odd)]
             }
         }
 
@@ -149,6 +180,7 @@ mod x86 {
         const TILE_ROWS: usize = 6;
         type Sum = __m256i;
         type Row = __m256i;
+        const ROW_BYTES: usize = 4;
         type Columns = __m256i;
 
         #[inline(always)]
@@ -164,12 +196,15 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn row(self, p: *const u8, flip: bool) -> __m256i {
+        unsafe fn prepare(self, from: *const u8, len: usize, flip: u8, to: *mut u8) {
+            // SAFETY: by the caller's promise.
+            unsafe { flip_bytes(from, len, flip, to) }
+        }
+
+        #[inline(always)]
+        unsafe fn row(self, p: *const u8) -> __m256i {
             // SAFETY: by the caller's promise and the token.
-            unsafe {
-                let x = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
-                if flip { _mm256_xor_si256(x, _mm256_set1_epi8(i8::MIN)) } else { x }
-            }
+            unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
         }
 
         #[inline(always)]
@@ -211,6 +246,7 @@ mod x86 {
         const TILE_ROWS: usize = 12;
         type Sum = __m512i;
         type Row = __m512i;
+        const ROW_BYTES: usize = 4;
         type Columns = __m512i;
 
         #[inline(always)]
@@ -226,12 +262,15 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn row(self, p: *const u8, flip: bool) -> __m512i {
+        unsafe fn prepare(self, from: *const u8, len: usize, flip: u8, to: *mut u8) {
+            // SAFETY: by the caller's promise.
+            unsafe { flip_bytes(from, len, flip, to) }
+        }
+
+        #[inline(always)]
+        unsafe fn row(self, p: *const u8) -> __m512i {
             // SAFETY: by the caller's promise and the token.
-            unsafe {
-                let x = _mm512_set1_epi32(p.cast::<i32>().read_unaligned());
-                if flip { _mm512_xor_si512(x, _mm512_set1_epi8(i8::MIN)) } else { x }
-            }
+            unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
         }
 
         #[inline(always)]
@@ -263,6 +302,7 @@ impl Dot for crate::simd::Portable {
     const TILE_ROWS: usize = 12;
     type Sum = [i32; 16];
     type Row = [u8; 4];
+    const ROW_BYTES: usize = 4;
     type Columns = [[i8; 4]; 16];
 
     fn run<O: DotOp>(self, op: O) {
@@ -273,10 +313,14 @@ impl Dot for crate::simd::Portable {
         [0; 16]
     }
 
-    unsafe fn row(self, p: *const u8, flip: bool) -> [u8; 4] {
+    unsafe fn prepare(self, from: *const u8, len: usize, flip: u8, to: *mut u8) {
         // SAFETY: by the caller's promise.
-        let x = unsafe { p.cast::<[u8; 4]>().read_unaligned() };
-        x.map(|b| if flip { b ^ 0x80 } else { b })
+        unsafe { flip_bytes(from, len, flip, to) }
+    }
+
+    unsafe fn row(self, p: *const u8) -> [u8; 4] {
+        // SAFETY: by the caller's promise.
+        unsafe { p.cast::<[u8; 4]>().read_unaligned() }
     }
 
     unsafe fn columns(self, p: *const i8) -> [[i8; 4]; 16] {

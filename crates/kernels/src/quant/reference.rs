@@ -7,7 +7,7 @@ use crate::rows::RowTable;
 pub(crate) fn run_part(part: &Part<'_>) {
     let p = part.product;
     let k = p.rows.depth();
-    let flip = if p.signed { 0x80 } else { 0 };
+    let flip = part.flip();
     RowTable::with(1, |table| {
         for row in part.rows.clone() {
             table.clear();

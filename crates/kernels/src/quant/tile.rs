@@ -5,17 +5,17 @@ use std::array::from_fn;
 use super::lanes::{Dot, DotOp};
 use super::pack::GROUP;
 use crate::gemm::PANEL;
+use crate::rows::RowTable;
 
 /// One tile's operands.
 #[derive(Clone, Copy)]
 pub(crate) struct TileArgs {
-    /// `[segment][D::TILE_ROWS]` starts of the rows' segments.
-    pub(crate) ptrs: *const *const u8,
-    /// Bytes of each segment, multiples of 4.
-    pub(crate) lens: *const usize,
-    pub(crate) segments: usize,
-    /// Whether the rows' bytes are signed.
-    pub(crate) flip: bool,
+    /// First of the prepared rows.
+    pub(crate) rows: *const u8,
+    /// Bytes from one prepared row to the next.
+    pub(crate) row_stride: usize,
+    /// Groups of four elements in a row.
+    pub(crate) groups: usize,
     pub(crate) b: *const i8,
     /// Bytes from one panel to the next.
     pub(crate) panel_stride: usize,
@@ -30,11 +30,7 @@ impl<const MR: usize, const NV: usize> DotOp for Tile<'_, MR, NV> {
     fn eval<D: Dot>(self, d: D) {
         // SAFETY: the driver that fills `TileArgs` vouches for every range.
         unsafe {
-            let acc = if self.0.flip {
-                accumulate::<D, MR, NV, true>(d, self.0)
-            } else {
-                accumulate::<D, MR, NV, false>(d, self.0)
-            };
+            let acc = accumulate::<D, MR, NV>(d, self.0);
             for (i, v) in (0..MR).flat_map(|i| (0..NV).map(move |v| (i, v))) {
                 d.store(self.0.sums.add((i * NV + v) * D::LANES), acc[i][v]);
             }
@@ -43,33 +39,57 @@ impl<const MR: usize, const NV: usize> DotOp for Tile<'_, MR, NV> {
 }
 
 #[inline(always)]
-unsafe fn accumulate<D: Dot, const MR: usize, const NV: usize, const FLIP: bool>(
+unsafe fn accumulate<D: Dot, const MR: usize, const NV: usize>(
     d: D,
     t: &TileArgs,
 ) -> [[D::Sum; NV]; MR] {
     // SAFETY: see `Tile::eval`.
     unsafe {
         let mut acc = [[d.zero(); NV]; MR];
+        let rows: [*const u8; MR] = from_fn(|i| t.rows.add(i * t.row_stride));
         let mut b = t.b;
-        for segment in 0..t.segments {
-            let groups = *t.lens.add(segment) / GROUP;
-            let starts = t.ptrs.add(segment * D::TILE_ROWS);
-            let rows: [*const u8; MR] = from_fn(|i| *starts.add(i));
-            for k in 0..groups {
-                let columns: [D::Columns; NV] = from_fn(|v| {
-                    let (panel, lane) = (v * D::LANES / PANEL, v * D::LANES % PANEL);
-                    d.columns(b.add(panel * t.panel_stride + lane * GROUP))
-                });
-                for i in 0..MR {
-                    let row = d.row(rows[i].add(k * GROUP), FLIP);
-                    for v in 0..NV {
-                        acc[i][v] = d.dot(acc[i][v], row, columns[v]);
-                    }
+        for k in 0..t.groups {
+            let columns: [D::Columns; NV] = from_fn(|v| {
+                let (panel, lane) = (v * D::LANES / PANEL, v * D::LANES % PANEL);
+                d.columns(b.add(panel * t.panel_stride + lane * GROUP))
+            });
+            for i in 0..MR {
+                let row = d.row(rows[i].add(k * D::ROW_BYTES));
+                for v in 0..NV {
+                    acc[i][v] = d.dot(acc[i][v], row, columns[v]);
                 }
-                b = b.add(PANEL * GROUP);
             }
+            b = b.add(PANEL * GROUP);
         }
         acc
+    }
+}
+
+/// Copies the rows of a tile into the form that tiles read, side by side.
+pub(crate) struct Prepare<'a> {
+    pub(crate) table: &'a RowTable,
+    pub(crate) rows: usize,
+    /// What turns the rows' bytes unsigned.
+    pub(crate) flip: u8,
+    pub(crate) to: &'a mut [u8],
+    pub(crate) row_stride: usize,
+}
+
+impl DotOp for Prepare<'_> {
+    #[inline(always)]
+    fn eval<D: Dot>(self, d: D) {
+        assert!(self.rows * self.row_stride <= self.to.len(), "no room for the rows");
+        for row in 0..self.rows {
+            let mut to = self.to[row * self.row_stride..].as_mut_ptr();
+            for (segment, &len) in self.table.lens().iter().enumerate() {
+                // SAFETY: the segment is readable by the `RowSource` contract; a prepared row has
+                // room for all segments of one.
+                unsafe {
+                    d.prepare(self.table.start(segment, row), len, self.flip, to);
+                    to = to.add(len / GROUP * D::ROW_BYTES);
+                }
+            }
+        }
     }
 }
 
