@@ -13,9 +13,11 @@
 
 mod cache;
 mod conv;
+pub mod elementwise;
 mod gemm;
 mod isa;
 mod math;
+pub mod movement;
 mod parallel;
 mod permute;
 mod pool;
@@ -33,6 +35,7 @@ pub use gemm::{
     packed_b_len, unpack_b,
 };
 pub use isa::{Cpu, Isa, IsaError};
+pub(crate) use math::erf_f64;
 pub use math::{Activation, activate};
 pub use permute::permute;
 pub use pool::Pool;
