@@ -122,6 +122,47 @@ fn convolutions(exec: Exec<'_>, peak: f64) {
     }
 }
 
+fn int8(exec: Exec<'_>, peak: f64) {
+    let bytes = |len: usize| (0..len).map(|i| (i * 7919 % 255) as u8).collect::<Vec<u8>>();
+    let cases = [
+        (56, 64, 64, 3, 1),
+        (14, 256, 256, 3, 1),
+        (32, 1024, 1024, 1, 1),
+        (56, 256, 64, 1, 1),
+        (56, 96, 96, 3, 96),
+        (224, 3, 32, 3, 1),
+    ];
+    for (size, channels, outputs, kernel, groups) in cases {
+        let window =
+            Window2d::new([1, size, size, channels], [kernel; 2]).with_pads([kernel / 2; 4]);
+        let conv = Conv2d { window, out_channels: outputs, groups };
+        let (mut packed, mut sums) =
+            (vec![0; packed_conv_int8_len(&conv)], vec![0; conv_column_sums_len(&conv)]);
+        pack_conv_int8(&conv, &bytes(outputs * conv.depth()), true, &mut packed, &mut sums);
+        let input = bytes(window.input_len());
+        let scale = landfall_tensor::FixedPointScale::new(1e-3).unwrap();
+        let scales = ColumnScales::new(&[scale], outputs).unwrap();
+        let mut out = vec![0; window.positions() * outputs];
+        for signed in [false, true] {
+            let seconds = best(|| {
+                let left = Bytes { data: &input, signed, zero_point: 3 };
+                let weights = ConvWeightsInt8 { data: &packed, sums: &sums, signed: true };
+                let (zero_point, low, high) = (3, 0, 255);
+                let data = &mut out[..];
+                let output = Int8Output::Bytes { data, scales: &scales, zero_point, low, high };
+                let epilogue =
+                    Int8Epilogue { right_zeros: None, bias: None, output, stride: outputs };
+                conv2d_int8(exec, &conv, left, weights, epilogue);
+            });
+            let ops = 2.0 * (window.positions() * outputs * conv.depth()) as f64;
+            let sign = if signed { "i8" } else { "u8" };
+            let name =
+                format!("{sign} conv {channels}>{outputs} {size}² {kernel}x{kernel} g{groups}");
+            report(&name, ops, seconds, peak);
+        }
+    }
+}
+
 fn main() {
     let filter = std::env::args().nth(1).unwrap_or_default();
     let cpu = Cpu::detect();
@@ -134,6 +175,9 @@ fn main() {
         println!("threads {threads}");
         if "gemm".contains(&filter) {
             products(exec, peak * threads as f64);
+        }
+        if "int8".contains(&filter) {
+            int8(exec, peak * threads as f64);
         }
         if "conv".contains(&filter) {
             convolutions(exec, peak * threads as f64);

@@ -20,7 +20,9 @@ mod isa;
 mod math;
 pub mod movement;
 mod parallel;
+mod permute;
 mod pool;
+mod quant;
 mod rows;
 mod rowwise;
 mod scratch;
@@ -36,7 +38,13 @@ pub use gemm::{
 pub use isa::{Cpu, Isa, IsaError};
 pub(crate) use math::erf_f64;
 pub use math::{Activation, activate};
+pub use permute::permute;
 pub use pool::Pool;
+pub use quant::{
+    Bytes, ColumnScales, ConvWeightsInt8, Int8Epilogue, Int8Output, PackedInt8, column_sums_len,
+    conv_column_sums_len, conv2d_int8, gemm_int8, pack_conv_int8, pack_int8, packed_conv_int8_len,
+    packed_int8_len,
+};
 pub use rowwise::{Mask, NormKind, Normalize, Softmax, normalize, softmax};
 
 /// What a kernel runs on: the instructions that exist and the threads to use.

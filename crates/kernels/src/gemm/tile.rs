@@ -143,11 +143,11 @@ unsafe fn store_row<S: Simd, const NV: usize>(s: S, p: *mut f32, cols: usize, ro
             (0..NV).for_each(|v| s.store(p.add(v * S::LANES), row[v]));
             return;
         }
-        for v in 0..NV {
+        for (v, &x) in row.iter().enumerate() {
             match cols.saturating_sub(v * S::LANES) {
                 0 => {}
-                n if n < S::LANES => s.store_n(p.add(v * S::LANES), row[v], n),
-                _ => s.store(p.add(v * S::LANES), row[v]),
+                n if n < S::LANES => s.store_n(p.add(v * S::LANES), x, n),
+                _ => s.store(p.add(v * S::LANES), x),
             }
         }
     }
