@@ -5,10 +5,11 @@
 //! slices of the mapped file.
 //!
 //! Architecture invariant: this crate knows nothing of passes, kernels or the runtime. Everything
-//! that depends on ONNX versions lives in [`upgrade`], nothing above this crate does.
+//! that depends on ONNX versions lives in `upgrade` and `export::opset`, nothing above this crate does.
 
 mod dtype;
 mod error;
+mod export;
 mod external;
 mod import;
 mod proto;
@@ -17,4 +18,5 @@ mod upgrade;
 mod wire;
 
 pub use error::{ImportError, Malformed, UnsupportedNode};
+pub use export::{ExportError, OLDEST as OLDEST_EXPORTED_OPSET, export};
 pub use import::{ClassLabels, Imported, Metadata, import_bytes, import_file, tensor_from_proto};
