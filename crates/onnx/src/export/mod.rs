@@ -169,7 +169,7 @@ fn write_node(
     for output in &node.outputs {
         message.text(2, &scope[output.index()]);
     }
-    message.text(3, &node.name);
+    message.text(3, &names.of_node(&node.name));
     message.text(4, node.op.name());
     let domain = node.op.domain();
     message.text(7, if domain == "ai.onnx" { "" } else { domain });

@@ -7,7 +7,10 @@ use landfall_graph::{Graph, Node, Op, ValueId};
 
 /// Every name given out so far.
 #[derive(Default)]
-pub(super) struct Names(HashSet<String>);
+pub(super) struct Names {
+    values: HashSet<String>,
+    nodes: HashSet<String>,
+}
 
 /// How many trailing inputs of a node are captured by its bodies.
 pub(super) fn captures(node: &Node) -> usize {
@@ -26,7 +29,7 @@ impl Names {
         let mut names = vec![String::new(); graph.value_count()];
         for &id in graph.inputs.iter().chain(&graph.outputs) {
             names[id.index()] = graph.value(id).name.clone();
-            self.0.insert(graph.value(id).name.clone());
+            self.values.insert(graph.value(id).name.clone());
         }
         self.fill(graph, &mut names);
         names
@@ -64,15 +67,19 @@ impl Names {
     }
 
     fn unique(&mut self, wanted: &str) -> String {
-        let wanted = if wanted.is_empty() { "value" } else { wanted };
-        let mut name = wanted.to_owned();
-        let mut count = 1;
-        while !self.0.insert(name.clone()) {
-            name = format!("{wanted}#{count}");
-            count += 1;
-        }
-        name
+        unique(&mut self.values, if wanted.is_empty() { "value" } else { wanted })
     }
+
+    /// A unique name for a node; none stays none.
+    pub(super) fn of_node(&mut self, wanted: &str) -> String {
+        if wanted.is_empty() { String::new() } else { unique(&mut self.nodes, wanted) }
+    }
+}
+
+fn unique(taken: &mut HashSet<String>, wanted: &str) -> String {
+    let numbered = (1u64..).map(|count| format!("{wanted}#{count}"));
+    let mut candidates = std::iter::once(wanted.to_owned()).chain(numbered);
+    candidates.find(|name| taken.insert(name.clone())).unwrap_or_default()
 }
 
 fn unnamed_result(graph: &Graph, id: ValueId) -> bool {
