@@ -4,14 +4,16 @@
 //! operator means what the newest ONNX operator set says. Weights are never copied: they stay
 //! slices of the mapped file.
 //!
-//! Architecture invariant: this crate knows nothing of passes, kernels or the runtime. Everything
-//! that depends on ONNX versions lives in `upgrade` and `export::opset`, nothing above this crate does.
+//! Architecture invariant: this crate knows nothing of passes, kernels or the runtime. What depends
+//! on ONNX versions lives in `upgrade` and `export::opset`; nothing above this crate knows of them.
 
 mod dtype;
 mod error;
 mod export;
 mod external;
 mod import;
+#[cfg(test)]
+mod model_builder;
 mod proto;
 mod tensor;
 mod upgrade;

@@ -83,10 +83,7 @@ fn unique(taken: &mut HashSet<String>, wanted: &str) -> String {
 }
 
 fn unnamed_result(graph: &Graph, id: ValueId) -> bool {
-    graph.value(id).name.is_empty()
-        && graph.producer(id).is_some_and(|(_, node)| {
-            node.outputs.iter().any(|&output| output == id) && !read(graph, id)
-        })
+    graph.value(id).name.is_empty() && graph.producer(id).is_some() && !read(graph, id)
 }
 
 fn read(graph: &Graph, id: ValueId) -> bool {
