@@ -79,6 +79,11 @@ const PIPELINE: &[Stage] = &[
         passes: &[matmul::PASS, conv::PASS, residual::PASS, epilogue::PASS],
     },
     Stage {
+        reason: "Fused convolutions carry the layout attribute, so this follows their making.",
+        wanted: |options| options.channels_last,
+        passes: &[channels_last::PASS],
+    },
+    Stage {
         reason: "Layout changes leave transposes that cancel, sink or are only reshapes.",
         wanted: |_| true,
         passes: &[

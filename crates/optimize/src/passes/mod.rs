@@ -3,6 +3,7 @@
 pub(crate) mod activation;
 pub(crate) mod batch_norm;
 pub(crate) mod canonical;
+pub(crate) mod channels_last;
 pub(crate) mod conv;
 pub(crate) mod dead;
 pub(crate) mod epilogue;
