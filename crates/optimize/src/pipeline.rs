@@ -73,6 +73,11 @@ const PIPELINE: &[Stage] = &[
         passes: &[batch_norm::DECOMPOSE, scale::PASS],
     },
     Stage {
+        reason: "Attention swallows the head transposes, before anything moves them.",
+        wanted: |_| true,
+        passes: &[attention::PASS],
+    },
+    Stage {
         reason: "Epilogues: bias first, then residual, then activation, each on what the one \
                  before made.",
         wanted: |_| true,
