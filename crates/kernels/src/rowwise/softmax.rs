@@ -141,9 +141,8 @@ pub fn softmax(exec: Exec<'_>, kind: &Softmax<'_>, len: usize, data: &mut [f32])
         return;
     }
     assert!(len > 0 && data.len().is_multiple_of(len), "not whole rows of {len}");
-    let valid = |m: &Mask<'_>| {
-        m.rows.min(m.repeat).min(m.period) > 0 && m.data.len() == m.rows * len
-    };
+    let valid =
+        |m: &Mask<'_>| m.rows.min(m.repeat).min(m.period) > 0 && m.data.len() == m.rows * len;
     assert!(kind.mask.as_ref().is_none_or(valid), "mask is not [rows, {len}]");
     parallel::over_chunks(exec, data, len, 4, &|first, rows| {
         if exec.cpu.isa() == crate::Isa::Reference {
