@@ -36,11 +36,13 @@ pub enum DType {
     Bool,
     /// UTF-8 text.
     String,
+    /// Opaque byte strings, such as encoded images. Only pre-processing reads them; no operator does.
+    Bytes,
 }
 
 impl DType {
     /// Every type.
-    pub const ALL: [DType; 14] = [
+    pub const ALL: [DType; 15] = [
         DType::F32,
         DType::F64,
         DType::F16,
@@ -55,16 +57,17 @@ impl DType {
         DType::U64,
         DType::Bool,
         DType::String,
+        DType::Bytes,
     ];
 
-    /// Bytes of one element in memory; 0 for strings, which are not stored inline.
+    /// Bytes of one element in memory; 0 for strings and byte strings, which are not stored inline.
     pub const fn size(self) -> usize {
         match self {
             DType::Bool | DType::I8 | DType::U8 => 1,
             DType::F16 | DType::BF16 | DType::I16 | DType::U16 => 2,
             DType::F32 | DType::I32 | DType::U32 => 4,
             DType::F64 | DType::I64 | DType::U64 => 8,
-            DType::String => 0,
+            DType::String | DType::Bytes => 0,
         }
     }
 
@@ -85,6 +88,7 @@ impl DType {
             DType::U64 => "u64",
             DType::Bool => "bool",
             DType::String => "string",
+            DType::Bytes => "bytes",
         }
     }
 
@@ -109,11 +113,12 @@ impl DType {
             DType::I64 => "INT64",
             DType::U64 => "UINT64",
             DType::Bool => "BOOL",
-            DType::String => "BYTES",
+            DType::String | DType::Bytes => "BYTES",
         }
     }
 
-    /// The type with that Open Inference Protocol name.
+    /// The type with that Open Inference Protocol name. `BYTES` is taken as text: only a model's
+    /// signature can tell that an input takes [`DType::Bytes`].
     pub fn from_protocol_name(name: &str) -> Option<DType> {
         DType::ALL.into_iter().find(|dtype| dtype.protocol_name() == name)
     }
@@ -168,7 +173,8 @@ mod tests {
     fn names_round_trip() {
         for dtype in DType::ALL {
             assert_eq!(DType::from_name(dtype.name()), Some(dtype));
-            assert_eq!(DType::from_protocol_name(dtype.protocol_name()), Some(dtype));
+            let expected = if dtype == DType::Bytes { DType::String } else { dtype };
+            assert_eq!(DType::from_protocol_name(dtype.protocol_name()), Some(expected));
         }
         assert_eq!(DType::from_name("FP32"), None);
     }

@@ -8,6 +8,7 @@ use crate::{Buffer, DType, Data, Element, Shape, TensorError, TensorView};
 enum Storage {
     Bytes(Buffer),
     Strings(Arc<[String]>),
+    Blobs(Arc<[Buffer]>),
 }
 
 /// A dense, row-major, immutable array. Cloning shares the memory.
@@ -22,7 +23,7 @@ impl Tensor {
     /// A tensor over little-endian bytes, shared without a copy.
     pub fn from_buffer(dtype: DType, shape: Shape, bytes: Buffer) -> Result<Tensor, TensorError> {
         let expected = byte_length(dtype, &shape)?;
-        if expected != bytes.len() || dtype == DType::String {
+        if expected != bytes.len() || dtype.size() == 0 {
             return Err(TensorError::ByteLength {
                 dtype,
                 shape: shape.to_string(),
@@ -62,6 +63,15 @@ impl Tensor {
         Ok(Tensor { dtype: DType::String, shape, storage: Storage::Strings(elements.into()) })
     }
 
+    /// A tensor of byte strings, each shared without a copy.
+    pub fn from_blobs(shape: Shape, elements: Vec<Buffer>) -> Result<Tensor, TensorError> {
+        let expected = shape.checked_elements()?;
+        if expected != elements.len() {
+            return Err(length_error(&shape, expected, elements.len()));
+        }
+        Ok(Tensor { dtype: DType::Bytes, shape, storage: Storage::Blobs(elements.into()) })
+    }
+
     /// A scalar.
     pub fn scalar<T: Element>(value: T) -> Tensor {
         Tensor {
@@ -71,11 +81,14 @@ impl Tensor {
         }
     }
 
-    /// A zeroed (for strings: empty) tensor, filled in place before it is shared.
+    /// A zeroed (for strings and byte strings: empty) tensor, filled in place before it is shared.
     pub fn zeros(dtype: DType, shape: Shape) -> Result<Tensor, TensorError> {
         let storage = match dtype {
             DType::String => {
                 Storage::Strings(vec![String::new(); shape.checked_elements()?].into())
+            }
+            DType::Bytes => {
+                Storage::Blobs(vec![Buffer::copy_of(&[]); shape.checked_elements()?].into())
             }
             _ => Storage::Bytes(Buffer::build(byte_length(dtype, &shape)?, |_| ())),
         };
@@ -97,16 +110,16 @@ impl Tensor {
         self.shape.elements()
     }
 
-    /// Little-endian bytes; `None` for strings.
+    /// Little-endian bytes; `None` for strings and byte strings.
     pub fn bytes(&self) -> Option<&[u8]> {
         self.buffer().map(|buffer| &**buffer)
     }
 
-    /// The shared memory behind the elements; `None` for strings.
+    /// The shared memory behind the elements; `None` for strings and byte strings.
     pub fn buffer(&self) -> Option<&Buffer> {
         match &self.storage {
             Storage::Bytes(buffer) => Some(buffer),
-            Storage::Strings(_) => None,
+            Storage::Strings(_) | Storage::Blobs(_) => None,
         }
     }
 
@@ -122,11 +135,17 @@ impl Tensor {
         self.view().strings()
     }
 
+    /// The elements of a byte-string tensor, row-major.
+    pub fn blobs(&self) -> Result<&[Buffer], TensorError> {
+        self.view().blobs()
+    }
+
     /// A borrowed view.
     pub fn view(&self) -> TensorView<'_> {
         let data = match &self.storage {
             Storage::Bytes(buffer) => Data::Bytes(buffer),
             Storage::Strings(strings) => Data::Strings(strings),
+            Storage::Blobs(blobs) => Data::Blobs(blobs),
         };
         TensorView::new_unchecked(self.dtype, &self.shape, data)
     }
@@ -167,6 +186,9 @@ impl PartialEq for Tensor {
             && match (&self.storage, &other.storage) {
                 (Storage::Bytes(a), Storage::Bytes(b)) => **a == **b,
                 (Storage::Strings(a), Storage::Strings(b)) => a == b,
+                (Storage::Blobs(a), Storage::Blobs(b)) => {
+                    a.iter().map(|x| &**x).eq(b.iter().map(|x| &**x))
+                }
                 _ => false,
             }
     }
@@ -200,6 +222,18 @@ mod tests {
         let tensor = Tensor::from_buffer(DType::F32, Shape::scalar(), buffer).unwrap();
         assert!(tensor.as_slice::<f32>().is_err());
         assert_eq!(tensor.aligned().item::<f32>().unwrap(), 1.0);
+    }
+
+    #[test]
+    fn byte_strings_hold_what_text_cannot() {
+        let jpeg = Buffer::copy_of(&[0xff, 0xd8, 0xff, 0xe0]);
+        let tensor = Tensor::from_blobs(Shape::from([1]), vec![jpeg.clone()]).unwrap();
+        assert_eq!(tensor.dtype(), DType::Bytes);
+        assert_eq!(&*tensor.blobs().unwrap()[0], &*jpeg);
+        assert!(tensor.bytes().is_none() && tensor.strings().is_err());
+        assert!(tensor.as_slice::<u8>().is_err());
+        assert_eq!(tensor, Tensor::from_blobs(Shape::from([1]), vec![jpeg]).unwrap());
+        assert!(Tensor::from_bytes(DType::Bytes, Shape::from([0]), &[]).is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Borrowed tensors: what kernels read and write.
 
-use crate::{DType, Element, TensorError};
+use crate::{Buffer, DType, Element, TensorError};
 
 /// Borrowed elements.
 #[derive(Debug, Clone, Copy)]
@@ -9,6 +9,8 @@ pub enum Data<'a> {
     Bytes(&'a [u8]),
     /// Text.
     Strings(&'a [String]),
+    /// Byte strings.
+    Blobs(&'a [Buffer]),
 }
 
 /// Borrowed elements to write.
@@ -65,17 +67,17 @@ impl<'a> TensorView<'a> {
             Data::Bytes(bytes) => {
                 bytemuck::try_cast_slice(bytes).map_err(|_| TensorError::Alignment(self.dtype))
             }
-            Data::Strings(_) => {
-                Err(TensorError::DType { expected: T::DTYPE, found: DType::String })
+            Data::Strings(_) | Data::Blobs(_) => {
+                Err(TensorError::DType { expected: T::DTYPE, found: self.dtype })
             }
         }
     }
 
-    /// The bytes; `None` for strings.
+    /// The bytes; `None` for strings and byte strings.
     pub fn bytes(&self) -> Option<&'a [u8]> {
         match self.data {
             Data::Bytes(bytes) => Some(bytes),
-            Data::Strings(_) => None,
+            Data::Strings(_) | Data::Blobs(_) => None,
         }
     }
 
@@ -83,8 +85,18 @@ impl<'a> TensorView<'a> {
     pub fn strings(&self) -> Result<&'a [String], TensorError> {
         match self.data {
             Data::Strings(strings) => Ok(strings),
-            Data::Bytes(_) => {
+            Data::Bytes(_) | Data::Blobs(_) => {
                 Err(TensorError::DType { expected: DType::String, found: self.dtype })
+            }
+        }
+    }
+
+    /// The elements of a byte-string tensor.
+    pub fn blobs(&self) -> Result<&'a [Buffer], TensorError> {
+        match self.data {
+            Data::Blobs(blobs) => Ok(blobs),
+            Data::Bytes(_) | Data::Strings(_) => {
+                Err(TensorError::DType { expected: DType::Bytes, found: self.dtype })
             }
         }
     }
@@ -171,18 +183,19 @@ fn check(dtype: DType, dims: &[usize], data: Data<'_>) -> Result<(), TensorError
     let shape = crate::Shape::from(dims);
     let elements = shape.checked_elements()?;
     match data {
-        Data::Strings(strings) if dtype == DType::String && strings.len() == elements => Ok(()),
+        Data::Strings(_) if dtype != DType::String => {
+            Err(TensorError::DType { expected: dtype, found: DType::String })
+        }
+        Data::Blobs(_) if dtype != DType::Bytes => {
+            Err(TensorError::DType { expected: dtype, found: DType::Bytes })
+        }
+        Data::Strings(strings) => check_length(&shape, elements, strings.len()),
+        Data::Blobs(blobs) => check_length(&shape, elements, blobs.len()),
         Data::Bytes(bytes)
-            if dtype != DType::String
-                && Some(bytes.len()) == elements.checked_mul(dtype.size()) =>
+            if dtype.size() > 0 && Some(bytes.len()) == elements.checked_mul(dtype.size()) =>
         {
             Ok(())
         }
-        Data::Strings(strings) => Err(TensorError::Length {
-            shape: shape.to_string(),
-            expected: elements,
-            found: strings.len(),
-        }),
         Data::Bytes(bytes) => Err(TensorError::ByteLength {
             dtype,
             shape: shape.to_string(),
@@ -190,4 +203,11 @@ fn check(dtype: DType, dims: &[usize], data: Data<'_>) -> Result<(), TensorError
             found: bytes.len(),
         }),
     }
+}
+
+fn check_length(shape: &crate::Shape, expected: usize, found: usize) -> Result<(), TensorError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(TensorError::Length { shape: shape.to_string(), expected, found })
 }
