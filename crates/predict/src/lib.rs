@@ -1,9 +1,31 @@
 //! Online batching and bulk scoring over one path.
 //!
-//! Architecture invariant: this crate knows nothing of HTTP, JSON, ONNX, delivery or monitoring.
+//! Architecture invariant: this crate knows nothing of HTTP, JSON, ONNX, delivery or monitoring, and
+//! reads no clock: monotonic time comes from a [`Clock`], wall-clock time from callers.
 
+mod catalog;
+mod clock;
+mod config;
 mod executable;
 mod request;
+mod router;
+mod servable;
+mod sink;
+mod statistics;
+mod steps;
 
+pub use catalog::{
+    Available, Catalog, LoadedModel, Loader, ModelSettings, Reconciled, VersionChoice,
+    VersionPolicy, VersionState, VersionStatus,
+};
+pub use clock::Clock;
+pub use config::{Batching, PaddedInput, PaddedOutput, Padding, ServingConfig};
 pub use executable::Executable;
 pub use request::{ErrorKind, PredictError, Reply, Request, Timing};
+pub use router::VersionRouter;
+pub use servable::{Servable, Ticket};
+pub use sink::{PredictionEvent, PredictionSink};
+pub use statistics::{
+    BUCKETS_S, BatchStatistics, DurationCount, HistogramSnapshot, StatisticsSnapshot,
+};
+pub use steps::Steps;

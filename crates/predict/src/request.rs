@@ -7,13 +7,18 @@ use landfall_tensor::Tensor;
 /// One caller's request.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
+    /// The caller's own id, reported with the prediction event; may be empty.
+    pub id: String,
+    /// What the version router decides by, such as a user id: equal keys see equal versions.
+    pub key: Option<String>,
     /// Inputs by name, in any order.
     pub inputs: Vec<(String, Tensor)>,
     /// Outputs wanted, in the order wanted; empty for all.
     pub outputs: Vec<String>,
-    /// 1 is the most urgent; 0 means the model's default.
+    /// 1 is the most urgent; 0, or a level that the model does not have, means the model's default.
     pub priority: u32,
-    /// The longest the caller waits; `None` for the model's own limit.
+    /// The longest the request may wait in the queue; `None` for the model's own limit. Work that
+    /// has begun is completed.
     pub timeout: Option<Duration>,
 }
 
