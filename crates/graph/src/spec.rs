@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use landfall_tensor::{DType, Tensor};
+use landfall_tensor::{DType, Shape, TensorView};
 
 /// The extent of one axis as callers see it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -36,7 +36,7 @@ pub struct Signature {
 
 impl TensorSpec {
     /// Why `tensor` does not fit this specification, if it does not.
-    pub fn mismatch(&self, tensor: &Tensor) -> Option<String> {
+    pub fn mismatch(&self, tensor: &TensorView<'_>) -> Option<String> {
         if tensor.dtype() != self.dtype {
             return Some(format!(
                 "input '{}' has datatype {}, expected {}",
@@ -46,13 +46,14 @@ impl TensorSpec {
             ));
         }
         let dims = self.dims.as_ref()?;
-        let fits = dims.len() == tensor.shape().rank()
+        let fits = dims.len() == tensor.shape().len()
             && dims.iter().zip(tensor.shape().iter()).all(|(dim, &extent)| match dim {
                 DimSpec::Known(known) => *known == extent,
                 DimSpec::Symbol(_) => true,
             });
         (!fits).then(|| {
-            format!("input '{}' has shape {}, expected {}", self.name, tensor.shape(), Dims(dims))
+            let shape = Shape::from(tensor.shape());
+            format!("input '{}' has shape {shape}, expected {}", self.name, Dims(dims))
         })
     }
 }

@@ -1,1 +1,54 @@
 //! Compute kernels per instruction set, and the thread pool they run on.
+//!
+//! Every kernel takes an [`Exec`]: which instructions exist ([`Cpu`], a proof made once by detection)
+//! and which threads to run on ([`Pool`]). Fast paths are written once over a SIMD trait and entered
+//! through one `#[target_feature]` function per instruction set; [`Isa::Reference`] selects a slow
+//! scalar twin of each. Preconditions on lengths and shapes are asserted: breaking one is a bug of the
+//! caller, never a property of a model's input.
+//!
+//! Results never depend on the number of threads, nor on which other rows a call carries.
+//!
+//! Architecture invariant: this crate knows nothing of graphs, operator names, files or clocks.
+#![allow(unsafe_code, reason = "the home of SIMD, threads over borrowed data and unchecked tiles")]
+
+mod cache;
+mod gemm;
+mod isa;
+mod math;
+mod parallel;
+mod pool;
+mod rows;
+mod scratch;
+mod shared;
+mod simd;
+
+pub use cache::CacheSizes;
+pub use gemm::{
+    Epilogue, MatMul, MatrixLayout, PANEL, PackedB, RowsMut, RowsRef, gemm, matmul, pack_b,
+    packed_b_len, unpack_b,
+};
+pub use isa::{Cpu, Isa, IsaError};
+pub use math::{Activation, activate};
+pub use pool::Pool;
+
+/// What a kernel runs on: the instructions that exist and the threads to use.
+#[derive(Debug, Clone, Copy)]
+pub struct Exec<'a> {
+    /// Proof of the instruction set.
+    pub cpu: Cpu,
+    /// Threads; the calling thread is one of them.
+    pub pool: &'a Pool,
+}
+
+/// Repeatable values in [-1, 1) with 16 significant bits.
+#[cfg(test)]
+pub(crate) fn test_data(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 48) as f32 / 32768.0 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}

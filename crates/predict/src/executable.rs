@@ -12,3 +12,13 @@ pub trait Executable: Send + Sync {
     /// the signature's order. The error names the failing node.
     fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, String>;
 }
+
+impl Executable for landfall_runtime::Model {
+    fn signature(&self) -> &Signature {
+        self.signature()
+    }
+
+    fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, String> {
+        self.run(inputs).map_err(|error| error.to_string())
+    }
+}

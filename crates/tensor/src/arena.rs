@@ -109,10 +109,10 @@ mod tests {
     #[test]
     fn overlapping_or_outside_ranges_are_refused() {
         let mut arena = Arena::new(64);
-        for (reads, writes) in
-            [(vec![0..8], vec![4..12]), (vec![], vec![0..8, 7..9]), (vec![0..8, 60..65], vec![])]
-        {
-            assert!(arena.slices(&reads, &writes).is_err());
+        let refused: [(&[_], &[_]); 3] =
+            [(&[0..8], &[4..12]), (&[], &[0..8, 7..9]), (&[0..8, 60..65], &[])];
+        for (reads, writes) in refused {
+            assert!(arena.slices(reads, writes).is_err());
         }
     }
 }

@@ -60,6 +60,21 @@ impl<'a> TensorView<'a> {
         self.shape.iter().product()
     }
 
+    /// The same elements under another shape of as many elements.
+    pub fn reshaped(self, shape: &'a [usize]) -> Result<TensorView<'a>, TensorError> {
+        TensorView::new(self.dtype, shape, self.data)
+    }
+
+    /// An owned copy.
+    pub fn to_tensor(&self) -> Result<crate::Tensor, TensorError> {
+        let shape = crate::Shape::from(self.shape);
+        match self.data {
+            Data::Bytes(bytes) => crate::Tensor::from_bytes(self.dtype, shape, bytes),
+            Data::Strings(strings) => crate::Tensor::from_strings(shape, strings.to_vec()),
+            Data::Blobs(blobs) => crate::Tensor::from_blobs(shape, blobs.to_vec()),
+        }
+    }
+
     /// The elements, row-major; booleans as `u8`.
     pub fn as_slice<T: Element>(&self) -> Result<&'a [T], TensorError> {
         expect::<T>(self.dtype)?;

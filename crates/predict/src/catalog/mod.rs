@@ -1,13 +1,32 @@
 //! Models, their versions, and which of them answers.
+//!
+//! [`policy`] decides what to load and unload; `model` does it, one step at a time per model, on the
+//! caller's thread. Requests read a snapshot that is swapped as a whole. A version that leaves the
+//! snapshot is not closed: requests that already hold it are answered, and it is freed when the last
+//! of them lets go, so replacing a version loses none.
+
+mod model;
+mod policy;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
+use crate::clock::between;
+use crate::lock::lock;
+use crate::validate::quote;
 use crate::{
-    Clock, Executable, PredictError, PredictionSink, Reply, Request, Servable, ServingConfig,
-    Steps, Ticket, VersionRouter,
+    Clock, ErrorKind, LoadedModel, PredictError, PredictionSink, Reply, Request, Servable, Ticket,
+    VersionRouter,
 };
+
+use model::{Model, Surroundings};
+pub use policy::{Available, VersionPolicy};
 
 /// Where a version stands. Names are those of the OIP repository extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,7 +44,12 @@ pub enum VersionState {
 impl VersionState {
     /// `LOADING`, `READY`, `UNLOADING` or `UNAVAILABLE`.
     pub fn name(self) -> &'static str {
-        todo!()
+        match self {
+            VersionState::Loading => "LOADING",
+            VersionState::Ready => "READY",
+            VersionState::Unloading => "UNLOADING",
+            VersionState::Unavailable => "UNAVAILABLE",
+        }
     }
 }
 
@@ -44,28 +68,8 @@ pub struct VersionStatus {
     pub reason: String,
 }
 
-/// Which of the versions that exist should be served.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VersionPolicy {
-    /// The n highest.
-    Latest(usize),
-    /// Every one.
-    All,
-    /// These, where they exist.
-    Specific(Vec<u64>),
-}
-
-/// A version that exists in the repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Available {
-    /// Its number.
-    pub version: u64,
-    /// A digest of its content: a different one means that the version is to be replaced.
-    pub revision: u64,
-}
-
 /// What is declared of a model's versions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ModelSettings {
     /// Which versions to serve.
     pub versions: VersionPolicy,
@@ -82,18 +86,6 @@ pub enum VersionChoice<'a> {
     Version(u64),
     /// The one that this label points at.
     Label(&'a str),
-}
-
-/// What loading a version gives.
-pub struct LoadedModel {
-    /// The compiled model.
-    pub executable: Arc<dyn Executable>,
-    /// Declared pre- and post-processing, if any.
-    pub steps: Option<Arc<dyn Steps>>,
-    /// How to serve it.
-    pub config: ServingConfig,
-    /// What the protocol calls the platform, such as `onnx` or `landfall`.
-    pub platform: String,
 }
 
 /// Loads versions. Called on the thread that asks the catalog to load; never while a lock is held
@@ -116,30 +108,56 @@ pub struct Reconciled {
     pub refused_labels: Vec<(String, String)>,
 }
 
+impl<F> Loader for F
+where
+    F: Fn(&str, u64) -> Result<LoadedModel, String>,
+{
+    fn load(&self, model: &str, version: u64) -> Result<LoadedModel, String> {
+        self(model, version)
+    }
+}
+
 /// All models of a server. Reads (lookups, predictions) take no lock; loading and unloading of one
 /// model are serialised and happen on the caller's thread.
-pub struct Catalog {}
+pub struct Catalog {
+    clock: Arc<dyn Clock>,
+    router: Option<Arc<dyn VersionRouter>>,
+    sink: Option<Arc<dyn PredictionSink>>,
+    drain_limit: Duration,
+    models: ArcSwap<BTreeMap<String, Arc<Model>>>,
+    /// Held while the set of models changes.
+    change: Mutex<()>,
+    is_closed: AtomicBool,
+}
 
 impl Catalog {
     /// An empty catalog.
     pub fn new(clock: Arc<dyn Clock>) -> Catalog {
-        todo!()
+        Catalog {
+            clock,
+            router: None,
+            sink: None,
+            drain_limit: Duration::from_secs(30),
+            models: ArcSwap::default(),
+            change: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+        }
     }
 
     /// Routes requests that name no version.
     pub fn with_router(self, router: Arc<dyn VersionRouter>) -> Catalog {
-        todo!()
+        Catalog { router: Some(router), ..self }
     }
 
     /// Reports finished predictions.
     pub fn with_sink(self, sink: Arc<dyn PredictionSink>) -> Catalog {
-        todo!()
+        Catalog { sink: Some(sink), ..self }
     }
 
     /// The longest that unloading waits for requests in flight (30 s unless told); afterwards the
-    /// version leaves the index and ends when its last request does.
+    /// version counts as unloaded and is freed when its last request ends.
     pub fn with_drain_limit(self, limit: Duration) -> Catalog {
-        todo!()
+        Catalog { drain_limit: limit, ..self }
     }
 
     /// Makes the served versions of a model follow what exists: new versions are loaded and warmed
@@ -153,7 +171,7 @@ impl Catalog {
         available: &[Available],
         loader: &dyn Loader,
     ) -> Reconciled {
-        todo!()
+        self.step(model, settings, available, loader, false)
     }
 
     /// Like [`Catalog::reconcile`], for an explicit request to load: failed versions are tried
@@ -165,29 +183,80 @@ impl Catalog {
         available: &[Available],
         loader: &dyn Loader,
     ) -> Reconciled {
-        todo!()
+        self.step(model, settings, available, loader, true)
+    }
+
+    fn step(
+        &self,
+        name: &str,
+        settings: &ModelSettings,
+        available: &[Available],
+        loader: &dyn Loader,
+        retry_failed: bool,
+    ) -> Reconciled {
+        let done = loop {
+            let model = self.get_or_insert(name);
+            let around = self.around();
+            let done = model.reconcile(settings, available, loader, retry_failed, &around);
+            if let Some(done) = done {
+                break done;
+            }
+        };
+        if self.is_closed.load(Ordering::SeqCst) {
+            self.close();
+        }
+        done
+    }
+
+    fn around(&self) -> Surroundings<'_> {
+        Surroundings { clock: &self.clock, sink: self.sink.as_ref(), drain_limit: self.drain_limit }
+    }
+
+    fn get(&self, name: &str) -> Option<Arc<Model>> {
+        self.models.load().get(name).cloned()
+    }
+
+    fn get_or_insert(&self, name: &str) -> Arc<Model> {
+        let _change = lock(&self.change);
+        if let Some(model) = self.get(name) {
+            return model;
+        }
+        let model = Arc::new(Model::new(name));
+        let mut models = BTreeMap::clone(&self.models.load());
+        models.insert(name.to_owned(), model.clone());
+        self.models.store(Arc::new(models));
+        model
     }
 
     /// Takes every version of a model out of service, waits for requests in flight, and drops
     /// them. Returns false if the model is unknown. The index keeps the versions as unavailable.
     pub fn unload(&self, model: &str) -> bool {
-        todo!()
+        let Some(model) = self.get(model) else { return false };
+        model.unload_all(&self.around());
+        true
     }
 
     /// Forgets a model that has no version in service. Returns whether it was forgotten.
     pub fn forget(&self, model: &str) -> bool {
-        todo!()
+        let _change = lock(&self.change);
+        if !self.get(model).is_some_and(|model| model.forget()) {
+            return false;
+        }
+        let mut models = BTreeMap::clone(&self.models.load());
+        models.remove(model);
+        self.models.store(Arc::new(models));
+        true
     }
 
     /// Records that a model as a whole cannot be served (bad configuration, no versions). Versions
-    /// in service stay so.
+    /// in service stay so. The next [`Catalog::reconcile`] clears it.
     pub fn report_unavailable(&self, model: &str, reason: &str) {
-        todo!()
+        self.get_or_insert(model).set_fault(reason);
     }
 
     /// Points a label at a ready version.
     pub fn set_label(&self, model: &str, label: &str, version: u64) -> Result<(), PredictError> {
-        todo!()
+        self.get(model).ok_or_else(|| unknown(model))?.set_label(label, version)
     }
 
     /// The servable that answers: `NotFound` for an unknown model, version or label, `Unavailable`
@@ -198,7 +267,34 @@ impl Catalog {
         model: &str,
         choice: VersionChoice<'_>,
     ) -> Result<Arc<Servable>, PredictError> {
-        todo!()
+        self.route(model, choice, None)
+    }
+
+    fn route(
+        &self,
+        name: &str,
+        choice: VersionChoice<'_>,
+        key: Option<&str>,
+    ) -> Result<Arc<Servable>, PredictError> {
+        let models = self.models.load();
+        let model = models.get(name).ok_or_else(|| unknown(name))?;
+        let live = model.live.load();
+        let found = match choice {
+            VersionChoice::Version(version) => live.find(version),
+            VersionChoice::Label(label) => {
+                let version = live.labels.get(label).ok_or_else(|| {
+                    let reason = format!("model '{name}' has no label {}", quote(label));
+                    PredictError::new(ErrorKind::NotFound, reason)
+                })?;
+                live.find(*version)
+            }
+            VersionChoice::Default => {
+                let routed = self.router.as_ref().and_then(|router| router.route(name, key));
+                let routed = routed.and_then(|version| live.find(version));
+                routed.or_else(|| live.versions.last().map(|(_, servable)| servable))
+            }
+        };
+        found.cloned().ok_or_else(|| absent(model, choice))
     }
 
     /// Looks up (with the router's choice for `Default`) and submits; see [`Servable::submit`].
@@ -209,7 +305,13 @@ impl Catalog {
         request: Request,
         done: impl FnOnce(Result<Reply, PredictError>) + Send + 'static,
     ) -> Ticket {
-        todo!()
+        match self.route(model, choice, request.key.as_deref()) {
+            Ok(servable) => servable.submit(request, done),
+            Err(error) => {
+                done(Err(error));
+                Ticket::spent()
+            }
+        }
     }
 
     /// Looks up and predicts on this thread if it can; see [`Servable::predict_blocking`].
@@ -219,42 +321,75 @@ impl Catalog {
         choice: VersionChoice<'_>,
         request: Request,
     ) -> Result<Reply, PredictError> {
-        todo!()
+        self.route(model, choice, request.key.as_deref())?.predict_blocking(request)
     }
 
     /// Every version of every model, by model name and version.
     pub fn index(&self) -> Vec<VersionStatus> {
-        todo!()
+        self.models.load().values().flat_map(|model| model.statuses()).collect()
     }
 
     /// Every version of one model; `None` if the model is unknown.
     pub fn statuses(&self, model: &str) -> Option<Vec<VersionStatus>> {
-        todo!()
+        self.get(model).map(|model| model.statuses())
     }
 
     /// The ready versions of a model, ascending; empty if unknown.
     pub fn ready_versions(&self, model: &str) -> Vec<u64> {
-        todo!()
+        let Some(model) = self.get(model) else { return Vec::new() };
+        model.live.load().versions.iter().map(|(version, _)| *version).collect()
     }
 
-    /// Active labels of a model and the versions they point at.
+    /// Labels of a model and the versions they point at.
     pub fn labels(&self, model: &str) -> BTreeMap<String, u64> {
-        todo!()
+        self.get(model).map(|model| model.live.load().labels.clone()).unwrap_or_default()
     }
 
     /// Every servable in service, by model name and version: for statistics and metrics.
     pub fn servables(&self) -> Vec<Arc<Servable>> {
-        todo!()
+        let models = self.models.load();
+        let live = models.values().map(|model| model.live.load_full());
+        live.flat_map(|live| live.versions.iter().map(|(_, s)| s.clone()).collect::<Vec<_>>())
+            .collect()
     }
 
-    /// Refuses new requests everywhere with `Unavailable`, at once. Call before [`Catalog::drain`].
+    /// Refuses new requests everywhere with `Unavailable`, at once; versions that become ready
+    /// later refuse them too. Call before [`Catalog::drain`].
     pub fn close(&self) {
-        todo!()
+        self.is_closed.store(true, Ordering::SeqCst);
+        self.servables().iter().for_each(|servable| servable.close());
     }
 
-    /// After [`Catalog::close`]: waits until no request is queued or running, at most `limit`.
-    /// Returns whether that happened.
+    /// After [`Catalog::close`]: waits until every admitted request has its answer, at most `limit`
+    /// altogether; versions that left service count too. Returns whether that happened.
     pub fn drain(&self, limit: Duration) -> bool {
-        todo!()
+        let start_ns = self.clock.now_ns();
+        let left = || limit.saturating_sub(between(start_ns, self.clock.now_ns()));
+        let models: Vec<Arc<Model>> = self.models.load().values().cloned().collect();
+        self.servables().iter().all(|servable| servable.drain(left()))
+            && models.iter().all(|model| model.wait_for_leaving(left()))
     }
+}
+
+fn unknown(name: &str) -> PredictError {
+    let reason = format!("Request for unknown model: {} is not found", quote(name));
+    PredictError::new(ErrorKind::NotFound, reason)
+}
+
+fn absent(model: &Model, choice: VersionChoice<'_>) -> PredictError {
+    let name = &model.name;
+    if model.is_loading() {
+        let reason = format!("model '{name}' is loading; try again later");
+        return PredictError::new(ErrorKind::Unavailable, reason);
+    }
+    let reason = match choice {
+        VersionChoice::Default => format!("model '{name}' has no available versions"),
+        VersionChoice::Version(version) => {
+            format!("version {version} of model '{name}' is not available")
+        }
+        VersionChoice::Label(label) => {
+            format!("the version of model '{name}' labelled {} is not available", quote(label))
+        }
+    };
+    PredictError::new(ErrorKind::NotFound, reason)
 }

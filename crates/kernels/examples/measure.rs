@@ -1,0 +1,97 @@
+//! Prints the speed of kernels as a share of this core's measured peak of fused multiply-adds.
+//!
+//! `cargo run --release -p landfall-kernels --example measure [FILTER]`
+
+use std::time::Instant;
+
+use landfall_kernels::*;
+
+/// Seconds of the fastest of several runs.
+fn best(mut f: impl FnMut()) -> f64 {
+    f();
+    let mut best = f64::INFINITY;
+    let start = Instant::now();
+    while start.elapsed().as_secs_f64() < 0.4 {
+        let run = Instant::now();
+        f();
+        best = best.min(run.elapsed().as_secs_f64());
+    }
+    best
+}
+
+/// FLOP/s of 12 independent chains of 256-bit fused multiply-adds.
+#[target_feature(enable = "avx2,fma")]
+fn peak_fma() -> f64 {
+    use std::arch::x86_64::*;
+    const ROUNDS: usize = 200_000;
+    let mut sums = [_mm256_set1_ps(0.5); 12];
+    let (a, b) = (std::hint::black_box(_mm256_set1_ps(0.999)), _mm256_set1_ps(0.001));
+    let seconds = best(|| {
+        for _ in 0..ROUNDS {
+            for sum in &mut sums {
+                *sum = _mm256_fmadd_ps(*sum, a, b);
+            }
+        }
+        sums = std::hint::black_box(sums);
+    });
+    (ROUNDS * 12 * 16) as f64 / seconds
+}
+
+fn report(name: &str, flop: f64, seconds: f64, peak: f64) {
+    let rate = flop / seconds;
+    println!(
+        "{name:34} {:9.1} us {:7.1} GFLOP/s {:5.1} % of peak",
+        seconds * 1e6,
+        rate / 1e9,
+        100.0 * rate / peak
+    );
+}
+
+fn data(len: usize) -> Vec<f32> {
+    (0..len).map(|i| ((i * 7919) % 1000) as f32 * 1e-3 - 0.5).collect()
+}
+
+fn products(exec: Exec<'_>, peak: f64) {
+    let shapes = [(1024, 1024, 1024), (128, 384, 1536), (128, 1536, 384), (16, 1024, 1024)];
+    for (m, k, n) in shapes.into_iter().chain([(1, 1024, 1024), (3136, 64, 64), (100, 30, 10)]) {
+        let (a, b) = (data(m * k), data(k * n));
+        let mut packed = vec![0.0; packed_b_len(k, n)];
+        pack_b(&b, MatrixLayout::k_by_n(k, n), &mut packed);
+        let mut out = vec![0.0; m * n];
+        let b = PackedB::new(&packed, k, n).unwrap();
+        let seconds = best(|| {
+            let left = RowsRef { data: &a, stride: k };
+            let out = RowsMut { data: &mut out, stride: n };
+            gemm(exec, m, left, b, &Epilogue::default(), out);
+        });
+        report(&format!("gemm {m}x{k}x{n}"), 2.0 * (m * k * n) as f64, seconds, peak);
+    }
+    for (batch, m, k, n, t) in [(12, 128, 32, 128, true), (12, 128, 128, 32, false)] {
+        let (a, b) = (data(batch * m * k), data(batch * k * n));
+        let mut out = vec![0.0; batch * m * n];
+        let mut shape = MatMul::contiguous(batch, m, k, n);
+        if t {
+            shape.b = MatrixLayout::n_by_k(k, n);
+        }
+        let seconds = best(|| matmul(exec, &shape, &a, &b, None, Activation::None, &mut out));
+        let name = format!("matmul {batch}x{m}x{k}x{n}{}", if t { " transposed" } else { "" });
+        report(&name, 2.0 * (batch * m * k * n) as f64, seconds, peak);
+    }
+}
+
+fn main() {
+    let filter = std::env::args().nth(1).unwrap_or_default();
+    let cpu = Cpu::detect();
+    assert!(cpu.isa() >= Isa::Avx2, "peak is measured with AVX2");
+    // SAFETY: AVX2 and FMA were just found.
+    let peak = unsafe { peak_fma() };
+    println!("{} {:?}, peak of 256-bit FMA {:.1} GFLOP/s", cpu.isa(), cpu.caches(), peak / 1e9);
+    for threads in [1, 2] {
+        let pool = Pool::new(threads).expect("threads");
+        let exec = Exec { cpu, pool: &pool };
+        println!("threads {threads}");
+        if "gemm".contains(&filter) {
+            products(exec, peak * threads as f64);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Blocking and partition of a matrix product.
+//!
+//! A part owns a rectangle of the output. Inside it: blocks of columns whose panels fit half of L2,
+//! blocks of depth whose tile of left rows fits half of L1, then tiles. Sums between depth blocks wait
+//! in the output as f32, which changes nothing: every element is one chain of fused multiply-adds in
+//! order of depth, whatever the blocking, the instruction set or the number of threads.
+
+use std::ops::Range;
+
+use super::pack::{MatrixLayout, PANEL, pack_panels};
+use super::tile::{Finish, TileArgs, run_tile, widths};
+use crate::math::{ActivateTile, Activation};
+use crate::rows::{RowSource, RowTable};
+use crate::simd::{Simd, SimdOp, dispatch};
+use crate::{CacheSizes, Cpu, Exec, parallel, scratch};
+
+/// The right-hand operand of a product in flight.
+#[derive(Clone, Copy)]
+pub(crate) enum Right {
+    /// Panels.
+    Packed(*const f32),
+    /// A matrix known only now, packed block by block by whoever needs it.
+    Strided { start: *const f32, k_stride: usize, n_stride: usize },
+}
+
+/// One matrix product: raw operands that its makers have checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Product<'a> {
+    pub(crate) rows: &'a dyn RowSource,
+    pub(crate) right: Right,
+    /// Columns.
+    pub(crate) n: usize,
+    pub(crate) out: *mut f32,
+    pub(crate) out_stride: usize,
+    pub(crate) bias: *const f32,
+    pub(crate) residual: *const f32,
+    pub(crate) residual_stride: usize,
+    pub(crate) activation: Activation,
+}
+
+// SAFETY: its makers borrow all operands for the call, and parts write disjoint rectangles.
+unsafe impl Sync for Product<'_> {}
+
+/// A grid of parts over a product's rows and panels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Grid {
+    row_parts: usize,
+    panel_parts: usize,
+}
+
+/// The grid of at most `threads` parts whose largest part is smallest; reading less breaks ties.
+fn grid(threads: usize, rows: usize, panels: usize) -> Grid {
+    let candidates = (1..=threads).map(|row_parts| {
+        let panel_parts = threads / row_parts;
+        let (r, p) = (rows.div_ceil(row_parts), panels.div_ceil(panel_parts));
+        let largest = r.next_multiple_of(6) * p;
+        ((largest, r + p * PANEL), Grid { row_parts, panel_parts })
+    });
+    let best = candidates.min_by_key(|(cost, _)| *cost);
+    best.map_or(Grid { row_parts: 1, panel_parts: 1 }, |(_, grid)| grid)
+}
+
+/// Runs a product on as many threads as are worth it.
+pub(crate) fn run(exec: Exec<'_>, product: &Product<'_>) {
+    let (m, k, panels) = (product.rows.rows(), product.rows.depth(), product.n.div_ceil(PANEL));
+    if m == 0 || panels == 0 {
+        return;
+    }
+    let cost = m.saturating_mul(k).saturating_mul(product.n) / 8;
+    let threads = parallel::useful_parts(exec, cost, m * panels);
+    let grid = grid(threads, m, panels);
+    exec.pool.run(grid.row_parts * grid.panel_parts, &|part| {
+        let rows = parallel::share(m, grid.row_parts, part / grid.panel_parts);
+        let panels = parallel::share(panels, grid.panel_parts, part % grid.panel_parts);
+        run_part(exec.cpu, product, rows, panels);
+    });
+}
+
+/// Computes one rectangle of the output on this thread.
+pub(crate) fn run_part(cpu: Cpu, product: &Product<'_>, rows: Range<usize>, panels: Range<usize>) {
+    let part = Part { product, rows: rows.clone(), panels: panels.clone(), caches: cpu.caches() };
+    if !rows.is_empty() && !panels.is_empty() && dispatch(cpu, part).is_none() {
+        super::reference::run_part(product, rows, panels);
+    }
+}
+
+pub(crate) struct Part<'a> {
+    pub(crate) product: &'a Product<'a>,
+    pub(crate) rows: Range<usize>,
+    pub(crate) panels: Range<usize>,
+    pub(crate) caches: CacheSizes,
+}
+
+impl SimdOp for Part<'_> {
+    type Output = ();
+
+    fn eval<S: Simd>(self, s: S) {
+        let k = self.product.rows.depth();
+        let depth_max = (self.caches.l1_bytes / 2 / 4 / S::TILE_ROWS).max(64);
+        let depth_blocks = k.div_ceil(depth_max).max(1);
+        let depth = k.div_ceil(depth_blocks).max(1);
+        let panels_max = (self.caches.l2_bytes / 2 / (depth * PANEL * 4)).max(2) & !1;
+        let mut first = self.panels.start;
+        while first < self.panels.end {
+            let block = first..self.panels.end.min(first + panels_max);
+            first = block.end;
+            match self.product.right {
+                Right::Packed(start) => {
+                    // SAFETY: the packed operand has a panel for every 16 columns.
+                    let b = unsafe { start.add(block.start * k * PANEL) };
+                    self.run_columns(s, block, b, depth_blocks);
+                }
+                Right::Strided { start, k_stride, n_stride } => {
+                    let layout = MatrixLayout { k, n: self.product.n, k_stride, n_stride };
+                    scratch::with(block.len() * k * PANEL, |packed: &mut [f32]| {
+                        // SAFETY: the makers of the product checked the layout.
+                        unsafe { pack_panels(start, layout, block.clone(), packed) };
+                        self.run_columns(s, block, packed.as_ptr(), depth_blocks);
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Part<'_> {
+    /// All rows of the part for one block of columns, `b` pointing to its first panel.
+    fn run_columns<S: Simd>(&self, s: S, block: Range<usize>, b: *const f32, depth_blocks: usize) {
+        let tiles = self.rows.len().div_ceil(S::TILE_ROWS);
+        let k = self.product.rows.depth();
+        RowTable::with(S::TILE_ROWS, |table| {
+            for depth_block in 0..depth_blocks {
+                let depth = parallel::share(k, depth_blocks, depth_block);
+                // SAFETY: inside the first panel.
+                let b = unsafe { b.add(depth.start * PANEL) };
+                let last = depth_block + 1 == depth_blocks;
+                for tile in 0..tiles {
+                    let rows = parallel::share(self.rows.len(), tiles, tile);
+                    let first = self.rows.start + rows.start;
+                    table.clear();
+                    self.product.rows.fill(first, rows.len(), depth.clone(), table);
+                    let resume = depth_block > 0;
+                    self.run_row(s, first, rows.len(), block.clone(), b, table, (resume, last));
+                }
+            }
+        });
+    }
+
+    /// One tile's rows across a block of columns.
+    #[allow(clippy::too_many_arguments, reason = "the loop variables of one nest, cut at its core")]
+    fn run_row<S: Simd>(
+        &self,
+        s: S,
+        first: usize,
+        count: usize,
+        block: Range<usize>,
+        b: *const f32,
+        table: &RowTable,
+        (resume, last): (bool, bool),
+    ) {
+        let p = self.product;
+        let panel_stride = p.rows.depth() * PANEL;
+        let mut panel = block.start;
+        while panel < block.end {
+            let fits = |v: &&usize| **v * S::LANES / PANEL <= block.end - panel;
+            let vectors = widths::<S>(count).iter().find(fits).copied().unwrap_or(PANEL / S::LANES);
+            let tile_panels = vectors * S::LANES / PANEL;
+            let col = panel * PANEL;
+            let cols = (tile_panels * PANEL).min(p.n - col);
+            // SAFETY: row and column are inside the output, residual and bias, which the product's
+            // makers checked; the panel is inside the block that `b` starts.
+            let args = unsafe {
+                TileArgs {
+                    ptrs: table.ptrs().cast(),
+                    lens: table.lens().as_ptr(),
+                    segments: table.segments(),
+                    b: b.add((panel - block.start) * panel_stride),
+                    panel_stride,
+                    out: p.out.add(first * p.out_stride + col),
+                    out_stride: p.out_stride,
+                    cols,
+                    resume,
+                    finish: last.then(|| p.finish(first, col)),
+                }
+            };
+            run_tile(s, count, vectors, &args);
+            if last && p.activation.as_clamp().is_none() {
+                s.run(ActivateTile {
+                    activation: p.activation,
+                    start: args.out,
+                    rows: count,
+                    cols,
+                    stride: p.out_stride,
+                });
+            }
+            panel += tile_panels;
+        }
+    }
+}
+
+impl Product<'_> {
+    /// The epilogue of a tile.
+    ///
+    /// # Safety
+    /// Row and column are inside the output.
+    unsafe fn finish(&self, row: usize, col: usize) -> Finish {
+        let (low, high) = self.activation.as_clamp().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+        let offset = |p: *const f32, by: usize| if p.is_null() { p } else { p.wrapping_add(by) };
+        Finish {
+            bias: offset(self.bias, col),
+            residual: offset(self.residual, row * self.residual_stride + col),
+            residual_stride: self.residual_stride,
+            low,
+            high,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_prefer_balance_then_less_reading() {
+        assert_eq!(grid(4, 1, 64), Grid { row_parts: 1, panel_parts: 4 });
+        assert_eq!(grid(4, 10_000, 1), Grid { row_parts: 4, panel_parts: 1 });
+        assert_eq!(grid(4, 1200, 64), Grid { row_parts: 2, panel_parts: 2 });
+        assert_eq!(grid(1, 5, 5), Grid { row_parts: 1, panel_parts: 1 });
+    }
+}

@@ -1,0 +1,211 @@
+//! The register tile: `MR` rows by `NV` vectors of columns, accumulated over a block of depth.
+
+use std::array::from_fn;
+
+use super::pack::PANEL;
+use crate::simd::{Simd, SimdOp};
+
+/// One tile's operands.
+#[derive(Clone, Copy)]
+pub(crate) struct TileArgs {
+    /// `[segment][S::TILE_ROWS]` starts of the rows' segments.
+    pub(crate) ptrs: *const *const f32,
+    /// Elements of each segment.
+    pub(crate) lens: *const usize,
+    pub(crate) segments: usize,
+    /// First panel at the first element of this block of depth.
+    pub(crate) b: *const f32,
+    /// Elements from one panel to the next.
+    pub(crate) panel_stride: usize,
+    pub(crate) out: *mut f32,
+    pub(crate) out_stride: usize,
+    /// Valid columns, at most the tile's.
+    pub(crate) cols: usize,
+    /// Whether `out` holds the sum over the depth before this block.
+    pub(crate) resume: bool,
+    /// What to do after the last block of depth.
+    pub(crate) finish: Option<Finish>,
+}
+
+/// Bias, residual and clamp, from the tile's first column and row. Null where absent.
+#[derive(Clone, Copy)]
+pub(crate) struct Finish {
+    pub(crate) bias: *const f32,
+    pub(crate) residual: *const f32,
+    pub(crate) residual_stride: usize,
+    pub(crate) low: f32,
+    pub(crate) high: f32,
+}
+
+pub(crate) struct Tile<'a, const MR: usize, const NV: usize>(pub(crate) &'a TileArgs);
+
+impl<const MR: usize, const NV: usize> SimdOp for Tile<'_, MR, NV> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(self, s: S) {
+        let t = self.0;
+        // SAFETY: the driver that fills `TileArgs` vouches for every range: rows through the
+        // `RowSource` contract, panels, output and epilogue operands by its own assertions.
+        unsafe {
+            let mut acc = [[s.splat(0.0); NV]; MR];
+            if t.resume {
+                for (i, row) in acc.iter_mut().enumerate() {
+                    *row = load_row::<S, NV>(s, t.out.add(i * t.out_stride), t.cols);
+                }
+            }
+            accumulate::<S, MR, NV>(s, t, &mut acc);
+            for (i, row) in acc.iter_mut().enumerate() {
+                if let Some(finish) = &t.finish {
+                    finish_row::<S, NV>(s, finish, i, t.cols, row);
+                }
+                store_row::<S, NV>(s, t.out.add(i * t.out_stride), t.cols, row);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    t: &TileArgs,
+    acc: &mut [[S::F; NV]; MR],
+) {
+    // SAFETY: see `Tile::eval`.
+    unsafe {
+        let mut b = t.b;
+        for segment in 0..t.segments {
+            let len = *t.lens.add(segment);
+            let starts = t.ptrs.add(segment * S::TILE_ROWS);
+            let rows: [*const f32; MR] = from_fn(|i| *starts.add(i));
+            for k in 0..len {
+                let columns: [S::F; NV] = from_fn(|v| {
+                    let (panel, lane) = (v * S::LANES / PANEL, v * S::LANES % PANEL);
+                    s.load(b.add(panel * t.panel_stride + lane))
+                });
+                for i in 0..MR {
+                    let x = s.splat(*rows[i].add(k));
+                    for v in 0..NV {
+                        acc[i][v] = s.fma(x, columns[v], acc[i][v]);
+                    }
+                }
+                b = b.add(PANEL);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn finish_row<S: Simd, const NV: usize>(
+    s: S,
+    finish: &Finish,
+    row: usize,
+    cols: usize,
+    acc: &mut [S::F; NV],
+) {
+    // SAFETY: see `Tile::eval`.
+    unsafe {
+        if !finish.bias.is_null() {
+            let bias = load_row::<S, NV>(s, finish.bias, cols);
+            (0..NV).for_each(|v| acc[v] = s.add(acc[v], bias[v]));
+        }
+        if !finish.residual.is_null() {
+            let start = finish.residual.add(row * finish.residual_stride);
+            let residual = load_row::<S, NV>(s, start, cols);
+            (0..NV).for_each(|v| acc[v] = s.add(acc[v], residual[v]));
+        }
+        let (low, high) = (s.splat(finish.low), s.splat(finish.high));
+        (0..NV).for_each(|v| acc[v] = s.min(high, s.max(low, acc[v])));
+    }
+}
+
+/// `cols` elements as vectors; zeros beyond.
+#[inline(always)]
+unsafe fn load_row<S: Simd, const NV: usize>(s: S, p: *const f32, cols: usize) -> [S::F; NV] {
+    // SAFETY: `cols` elements are readable.
+    unsafe {
+        if cols == NV * S::LANES {
+            return from_fn(|v| s.load(p.add(v * S::LANES)));
+        }
+        from_fn(|v| match cols.saturating_sub(v * S::LANES) {
+            0 => s.splat(0.0),
+            n if n < S::LANES => s.load_n(p.add(v * S::LANES), n),
+            _ => s.load(p.add(v * S::LANES)),
+        })
+    }
+}
+
+#[inline(always)]
+unsafe fn store_row<S: Simd, const NV: usize>(s: S, p: *mut f32, cols: usize, row: &[S::F; NV]) {
+    // SAFETY: `cols` elements are writable.
+    unsafe {
+        if cols == NV * S::LANES {
+            (0..NV).for_each(|v| s.store(p.add(v * S::LANES), row[v]));
+            return;
+        }
+        for v in 0..NV {
+            match cols.saturating_sub(v * S::LANES) {
+                0 => {}
+                n if n < S::LANES => s.store_n(p.add(v * S::LANES), row[v], n),
+                _ => s.store(p.add(v * S::LANES), row[v]),
+            }
+        }
+    }
+}
+
+/// Vectors of columns that a tile of `rows` rows may span, widest first: few rows take more columns
+/// to keep enough sums in flight.
+pub(crate) fn widths<S: Simd>(rows: usize) -> &'static [usize] {
+    match (rows, S::LANES == PANEL) {
+        (1, false) => &[8, 2],
+        (2 | 3, false) => &[4, 2],
+        (_, false) => &[2],
+        (1, true) => &[8, 2, 1],
+        (2..=4, true) => &[4, 2, 1],
+        (_, true) => &[2, 1],
+    }
+}
+
+/// Runs a tile of `rows` rows (at most `S::TILE_ROWS`) and `vectors` vectors of columns.
+#[inline(always)]
+pub(crate) fn run_tile<S: Simd>(s: S, rows: usize, vectors: usize, args: &TileArgs) {
+    match (rows, vectors) {
+        (1, 8) => s.run(Tile::<1, 8>(args)),
+        (1, 2) => s.run(Tile::<1, 2>(args)),
+        (2, 4) => s.run(Tile::<2, 4>(args)),
+        (2, 2) => s.run(Tile::<2, 2>(args)),
+        (3, 4) => s.run(Tile::<3, 4>(args)),
+        (3, 2) => s.run(Tile::<3, 2>(args)),
+        (4, 2) => s.run(Tile::<4, 2>(args)),
+        (5, 2) => s.run(Tile::<5, 2>(args)),
+        (6, 2) => s.run(Tile::<6, 2>(args)),
+        _ => wide_tile(s, rows, vectors, args),
+    }
+}
+
+/// The tiles that only 32 registers of 16 lanes can hold.
+fn wide_tile<S: Simd>(s: S, rows: usize, vectors: usize, args: &TileArgs) {
+    assert!(S::LANES == PANEL, "tile of {rows} rows and {vectors} vectors");
+    match (rows, vectors) {
+        (4, 4) => s.run(Tile::<4, 4>(args)),
+        (7, 2) => s.run(Tile::<7, 2>(args)),
+        (8, 2) => s.run(Tile::<8, 2>(args)),
+        (9, 2) => s.run(Tile::<9, 2>(args)),
+        (10, 2) => s.run(Tile::<10, 2>(args)),
+        (11, 2) => s.run(Tile::<11, 2>(args)),
+        (12, 2) => s.run(Tile::<12, 2>(args)),
+        (1, 1) => s.run(Tile::<1, 1>(args)),
+        (2, 1) => s.run(Tile::<2, 1>(args)),
+        (3, 1) => s.run(Tile::<3, 1>(args)),
+        (4, 1) => s.run(Tile::<4, 1>(args)),
+        (5, 1) => s.run(Tile::<5, 1>(args)),
+        (6, 1) => s.run(Tile::<6, 1>(args)),
+        (7, 1) => s.run(Tile::<7, 1>(args)),
+        (8, 1) => s.run(Tile::<8, 1>(args)),
+        (9, 1) => s.run(Tile::<9, 1>(args)),
+        (10, 1) => s.run(Tile::<10, 1>(args)),
+        (11, 1) => s.run(Tile::<11, 1>(args)),
+        (12, 1) => s.run(Tile::<12, 1>(args)),
+        _ => unreachable!("tile of {rows} rows and {vectors} vectors"),
+    }
+}

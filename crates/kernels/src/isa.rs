@@ -1,0 +1,191 @@
+//! Which instruction sets this machine has, and the tokens that prove it.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::CacheSizes;
+
+/// Instruction set levels, each including the ones before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Isa {
+    /// Scalar code, the slow twin of every kernel.
+    Reference,
+    /// AVX2 and FMA.
+    Avx2,
+    /// AVX-512 F, BW, VL and DQ.
+    Avx512,
+    /// AVX-512 with VNNI (8-bit dot products).
+    Vnni,
+}
+
+/// Why an instruction set cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum IsaError {
+    /// The name is not one of ours.
+    #[error("unknown instruction set `{name}`: expected reference, avx2, avx512, vnni or amx")]
+    Unknown {
+        /// The name as given.
+        name: String,
+    },
+    /// This machine lacks instructions that the level needs.
+    #[error("`{isa}` needs {missing}, which this processor lacks; the best it offers is `{best}`")]
+    Missing {
+        /// The level asked for.
+        isa: Isa,
+        /// The CPU features not found, comma-separated.
+        missing: String,
+        /// The best level available.
+        best: Isa,
+    },
+    /// There are no AMX kernels in this build.
+    #[error("`amx` has no kernels in this build; the best this processor offers is `{best}`")]
+    NoAmxKernels {
+        /// The best level available.
+        best: Isa,
+    },
+}
+
+impl Isa {
+    /// All levels, lowest first.
+    pub const ALL: [Isa; 4] = [Isa::Reference, Isa::Avx2, Isa::Avx512, Isa::Vnni];
+
+    /// The level's name, as `LANDFALL_ISA` spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Reference => "reference",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+            Isa::Vnni => "vnni",
+        }
+    }
+
+    /// The level of that name, if this processor has it; otherwise what is missing.
+    pub fn from_name(name: &str) -> Result<Isa, IsaError> {
+        let best = Cpu::detect().isa();
+        if name == "amx" {
+            return Err(IsaError::NoAmxKernels { best });
+        }
+        let isa = Isa::ALL.into_iter().find(|isa| isa.name() == name);
+        let isa = isa.ok_or_else(|| IsaError::Unknown { name: name.to_owned() })?;
+        Cpu::with_isa(isa).map(|cpu| cpu.isa)
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An instruction set that was found on this machine. Holding one proves that its instructions exist:
+/// only detection makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cpu {
+    isa: Isa,
+    avx_vnni: bool,
+    caches: CacheSizes,
+}
+
+impl Cpu {
+    /// The best level of this machine.
+    pub fn detect() -> Cpu {
+        let available = |isa: &Isa| missing_features(*isa).is_empty();
+        let isa = Isa::ALL.into_iter().rev().find(available).unwrap_or(Isa::Reference);
+        Cpu::proved(isa)
+    }
+
+    /// A level at or below this machine's best.
+    pub fn with_isa(isa: Isa) -> Result<Cpu, IsaError> {
+        let missing = missing_features(isa);
+        if missing.is_empty() {
+            return Ok(Cpu::proved(isa));
+        }
+        Err(IsaError::Missing { isa, missing: missing.join(", "), best: Cpu::detect().isa })
+    }
+
+    /// Every level that this machine has, lowest first.
+    pub fn available() -> impl Iterator<Item = Cpu> {
+        Isa::ALL.into_iter().filter_map(|isa| Cpu::with_isa(isa).ok())
+    }
+
+    /// The level.
+    pub fn isa(self) -> Isa {
+        self.isa
+    }
+
+    /// Whether 256-bit VNNI (the VEX encoding, separate from AVX-512's) may be used.
+    pub fn has_avx_vnni(self) -> bool {
+        self.avx_vnni
+    }
+
+    /// Cache sizes of one core.
+    pub fn caches(self) -> CacheSizes {
+        self.caches
+    }
+
+    fn proved(isa: Isa) -> Cpu {
+        let avx_vnni = isa >= Isa::Avx2 && has_avx_vnni();
+        Cpu { isa, avx_vnni, caches: CacheSizes::detect() }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn missing_features(isa: Isa) -> Vec<&'static str> {
+    use std::arch::is_x86_feature_detected as has;
+
+    let mut features = Vec::new();
+    if isa >= Isa::Avx2 {
+        features.extend([("avx2", has!("avx2")), ("fma", has!("fma"))]);
+    }
+    if isa >= Isa::Avx512 {
+        features.extend([("avx512f", has!("avx512f")), ("avx512bw", has!("avx512bw"))]);
+        features.extend([("avx512vl", has!("avx512vl")), ("avx512dq", has!("avx512dq"))]);
+    }
+    if isa >= Isa::Vnni {
+        features.push(("avx512vnni", has!("avx512vnni")));
+    }
+    features.into_iter().filter(|(_, present)| !present).map(|(name, _)| name).collect()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn missing_features(isa: Isa) -> Vec<&'static str> {
+    if isa == Isa::Reference { Vec::new() } else { vec!["an x86-64 processor"] }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx_vnni() -> bool {
+    std::arch::is_x86_feature_detected!("avxvnni")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx_vnni() -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_ordered_and_named() {
+        assert!(Isa::ALL.is_sorted());
+        assert_eq!(Isa::from_name("reference"), Ok(Isa::Reference));
+        let error = Isa::from_name("sse9").unwrap_err().to_string();
+        assert!(error.contains("sse9") && error.contains("avx2"), "{error}");
+        assert!(matches!(Isa::from_name("amx"), Err(IsaError::NoAmxKernels { .. })));
+    }
+
+    #[test]
+    fn a_level_is_granted_exactly_when_its_features_exist() {
+        let best = Cpu::detect().isa();
+        for isa in Isa::ALL {
+            match Cpu::with_isa(isa) {
+                Ok(cpu) => assert!(cpu.isa() == isa && isa <= best),
+                Err(error) => {
+                    assert!(isa > best && !missing_features(isa).is_empty(), "{error}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! A thread pool for static partitions: low latency, no allocation per run.
+//!
+//! Each worker watches a slot of its own. A run publishes a pointer to a job on the caller's stack in
+//! the slots it needs, works on its own share, and returns when every worker has reported. Workers
+//! spin briefly between runs (consecutive kernels of one inference are microseconds apart), then park.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::hint::spin_loop;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+
+/// About 20 to 100 µs, by the processor's pause length.
+const SPINS: usize = 1500;
+
+type Task = dyn Fn(usize) + Sync;
+
+struct Job {
+    task: *const Task,
+    parts: usize,
+    threads: usize,
+    unfinished: AtomicUsize,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    caller: Thread,
+}
+
+#[repr(align(128))]
+struct Slot {
+    job: AtomicPtr<Job>,
+    parked: AtomicBool,
+    stop: AtomicBool,
+}
+
+/// Threads that run the parts of one call at a time; the caller is the first of them.
+pub struct Pool {
+    slots: Arc<[Slot]>,
+    workers: Vec<JoinHandle<()>>,
+    turn: Mutex<()>,
+}
+
+thread_local! {
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("threads", &self.threads()).finish()
+    }
+}
+
+impl Pool {
+    /// A pool of `threads` threads (at least one) counting the caller: `threads - 1` are started.
+    /// Fails when the system refuses a thread.
+    pub fn new(threads: usize) -> io::Result<Pool> {
+        let extra = threads.max(1) - 1;
+        let slot = |_| Slot {
+            job: AtomicPtr::new(ptr::null_mut()),
+            parked: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+        };
+        let slots: Arc<[Slot]> = (0..extra).map(slot).collect();
+        let mut pool = Pool { slots, workers: Vec::with_capacity(extra), turn: Mutex::new(()) };
+        for index in 0..extra {
+            let slots = Arc::clone(&pool.slots);
+            let builder = thread::Builder::new().name(format!("landfall-compute-{}", index + 1));
+            pool.workers.push(builder.spawn(move || work(&slots[index], index + 1))?);
+        }
+        Ok(pool)
+    }
+
+    fn single() -> Pool {
+        Pool { slots: Arc::new([]), workers: Vec::new(), turn: Mutex::new(()) }
+    }
+
+    /// The pool that runs everything on the calling thread.
+    pub fn inline() -> &'static Pool {
+        static INLINE: LazyLock<Pool> = LazyLock::new(Pool::single);
+        &INLINE
+    }
+
+    /// Number of threads, the caller included.
+    pub fn threads(&self) -> usize {
+        self.slots.len() + 1
+    }
+
+    /// Calls `task(part)` once for each part in `0..parts` and returns when all have finished.
+    ///
+    /// Thread `t` runs parts `t`, `t + threads`, and so on. One part, one thread, or a call from
+    /// inside a task runs inline. Callers on several threads take turns. A panic in any part is
+    /// raised again here after all threads have stopped working on the call.
+    pub fn run(&self, parts: usize, task: &(dyn Fn(usize) + Sync)) {
+        let threads = self.threads().min(parts);
+        if threads <= 1 || INSIDE.get() {
+            (0..parts).for_each(task);
+            return;
+        }
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: only the lifetime is erased. The job does not outlive this call: every worker that
+        // receives it is waited for below, whatever panics.
+        let task =
+            unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Task>(task) };
+        let mut job = Job {
+            task,
+            parts,
+            threads,
+            unfinished: AtomicUsize::new(threads - 1),
+            panic: Mutex::new(None),
+            caller: thread::current(),
+        };
+        let shared: *mut Job = &raw mut job;
+        for (slot, worker) in self.slots.iter().zip(&self.workers).take(threads - 1) {
+            slot.job.store(shared, Ordering::SeqCst);
+            if slot.parked.load(Ordering::SeqCst) {
+                worker.thread().unpark();
+            }
+        }
+        // SAFETY: the job lives on this stack frame and is only shared from here on.
+        let job = unsafe { &*shared };
+        job.work(0);
+        job.wait();
+        drop(turn);
+        let panic = job.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
+    }
+}
+
+impl Job {
+    fn work(&self, thread: usize) {
+        INSIDE.set(true);
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            // SAFETY: the caller of `run` keeps the task alive until every thread has reported.
+            let task = unsafe { &*self.task };
+            (thread..self.parts).step_by(self.threads).for_each(task);
+        }));
+        INSIDE.set(false);
+        if let Err(payload) = result {
+            self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(payload);
+        }
+    }
+
+    fn wait(&self) {
+        for _ in 0..SPINS {
+            if self.unfinished.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            spin_loop();
+        }
+        while self.unfinished.load(Ordering::Acquire) != 0 {
+            thread::park();
+        }
+    }
+}
+
+fn work(slot: &Slot, thread: usize) {
+    while let Some(job) = next_job(slot) {
+        // SAFETY: the caller keeps the job alive until `unfinished` reaches zero, which this thread's
+        // decrement below is part of; nothing of the job is touched after it.
+        let job = unsafe { &*job };
+        job.work(thread);
+        let caller = job.caller.clone();
+        if job.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
+            caller.unpark();
+        }
+    }
+}
+
+/// The next job, or `None` when the pool is being dropped.
+fn next_job(slot: &Slot) -> Option<*mut Job> {
+    loop {
+        for _ in 0..SPINS {
+            let job = slot.job.load(Ordering::Acquire);
+            if !job.is_null() {
+                slot.job.store(ptr::null_mut(), Ordering::Relaxed);
+                return Some(job);
+            }
+            spin_loop();
+        }
+        slot.parked.store(true, Ordering::SeqCst);
+        if slot.stop.load(Ordering::SeqCst) {
+            return None;
+        }
+        if slot.job.load(Ordering::SeqCst).is_null() {
+            thread::park();
+        }
+        slot.parked.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for (slot, worker) in self.slots.iter().zip(&self.workers) {
+            slot.stop.store(true, Ordering::SeqCst);
+            worker.thread().unpark();
+        }
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_runs_exactly_once() {
+        let pool = Pool::new(3).unwrap();
+        for parts in [0, 1, 2, 3, 7, 100] {
+            let counts: Vec<AtomicUsize> = (0..parts).map(|_| AtomicUsize::new(0)).collect();
+            pool.run(parts, &|part| {
+                counts[part].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1), "{parts} parts");
+        }
+    }
+
+    #[test]
+    fn runs_after_parking_and_from_several_callers() {
+        let pool = Pool::new(2).unwrap();
+        let total = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for round in 0..40 {
+                        pool.run(4, &|_| {
+                            total.fetch_add(1, Ordering::Relaxed);
+                        });
+                        if round % 20 == 0 {
+                            thread::sleep(std::time::Duration::from_millis(5));
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(total.into_inner(), 3 * 40 * 4);
+    }
+
+    #[test]
+    fn nested_runs_are_inline() {
+        let pool = Pool::new(2).unwrap();
+        let total = AtomicUsize::new(0);
+        pool.run(2, &|_| {
+            pool.run(5, &|_| {
+                total.fetch_add(1, Ordering::Relaxed);
+            });
+        });
+        assert_eq!(total.into_inner(), 10);
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_pool_survives() {
+        let pool = Pool::new(2).unwrap();
+        for bad in [0, 1] {
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(2, &|part| assert!(part != bad, "part {part} fails"));
+            }));
+            assert!(result.is_err());
+        }
+        let done = AtomicUsize::new(0);
+        pool.run(2, &|_| {
+            done.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(done.into_inner(), 2);
+    }
+}

@@ -1,0 +1,143 @@
+//! One operator on given tensors, without a plan: constant folding, operators whose operands have
+//! shapes only known while running, and tests.
+
+use landfall_graph::Op;
+use landfall_graph::infer::{Fact, infer_node};
+use landfall_kernels::Exec;
+use landfall_tensor::{Buffer, DType, DataMut, Shape, Tensor, TensorMut};
+
+use crate::kernel::{Io, Outputs};
+use crate::lower::{Lowered, Site, Target, lower};
+use crate::{DynamicKernel, Kernel, KernelError, KernelInfo};
+
+/// Computes `outputs` results of `op`.
+pub fn evaluate(
+    op: &Op,
+    inputs: &[Option<Tensor>],
+    outputs: usize,
+    target: &Target,
+    exec: Exec<'_>,
+) -> Result<Vec<Tensor>, KernelError> {
+    let aligned: Vec<Option<Tensor>> =
+        inputs.iter().map(|input| input.as_ref().map(Tensor::aligned)).collect();
+    let facts: Vec<Option<Fact>> =
+        aligned.iter().map(|input| input.as_ref().map(Fact::constant)).collect();
+    let operands: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
+    let results = infer_node(op, &operands, outputs)?;
+    let site = Site { op, inputs: &operands, outputs: &results, ids: &[], target };
+    match lower(&site)? {
+        Lowered::Alias => {
+            let first = aligned.first().cloned().flatten();
+            let first = first.ok_or_else(|| KernelError::Invalid("operand 0 is missing".into()))?;
+            Ok(vec![first.reshaped(site.output_shape(0)?)?])
+        }
+        Lowered::Dynamic(kernel) => kernel.run(&aligned, exec),
+        Lowered::Kernel(kernel) => {
+            let specs = specs(&results)?;
+            run_on_heap(kernel.as_ref(), &aligned, &specs, exec)
+        }
+    }
+}
+
+/// Type and shape of every result.
+pub(crate) fn specs(results: &[Fact]) -> Result<Vec<(DType, Shape)>, KernelError> {
+    let spec = |fact: &Fact| Some((fact.dtype?, fact.shape()?));
+    results
+        .iter()
+        .map(|fact| {
+            spec(fact).ok_or_else(|| KernelError::Unsupported("a result's shape is unknown".into()))
+        })
+        .collect()
+}
+
+/// Runs a kernel with results allocated for this one call.
+pub(crate) fn run_on_heap(
+    kernel: &dyn Kernel,
+    inputs: &[Option<Tensor>],
+    specs: &[(DType, Shape)],
+    exec: Exec<'_>,
+) -> Result<Vec<Tensor>, KernelError> {
+    let mut memory: Vec<Memory> =
+        specs.iter().map(|(dtype, shape)| Memory::new(*dtype, shape)).collect::<Result<_, _>>()?;
+    let mut outputs = Outputs::new();
+    for ((dtype, shape), memory) in specs.iter().zip(&mut memory) {
+        outputs.push(TensorMut::new(*dtype, shape, memory.borrow())?);
+    }
+    let views = inputs.iter().map(|input| input.as_ref().map(Tensor::view)).collect();
+    let mut io = Io { inputs: views, outputs, exec };
+    kernel.run(&mut io)?;
+    drop(io);
+    specs.iter().zip(memory).map(|((dtype, shape), memory)| memory.finish(*dtype, shape)).collect()
+}
+
+/// Memory for one result.
+enum Memory {
+    Bytes(Vec<u64>, usize),
+    Strings(Vec<String>),
+}
+
+impl Memory {
+    fn new(dtype: DType, shape: &Shape) -> Result<Memory, KernelError> {
+        let elements = shape.checked_elements()?;
+        match dtype {
+            DType::String => Ok(Memory::Strings(vec![String::new(); elements])),
+            DType::Bytes => KernelError::unsupported("results of byte strings are not supported"),
+            _ => {
+                let bytes = elements.saturating_mul(dtype.size());
+                Ok(Memory::Bytes(vec![0; bytes.div_ceil(8)], bytes))
+            }
+        }
+    }
+
+    fn borrow(&mut self) -> DataMut<'_> {
+        match self {
+            Memory::Bytes(words, len) => {
+                DataMut::Bytes(&mut bytemuck::cast_slice_mut(words.as_mut_slice())[..*len])
+            }
+            Memory::Strings(strings) => DataMut::Strings(strings),
+        }
+    }
+
+    fn finish(self, dtype: DType, shape: &Shape) -> Result<Tensor, KernelError> {
+        Ok(match self {
+            Memory::Bytes(words, len) => {
+                let bytes = &bytemuck::cast_slice(&words)[..len];
+                Tensor::from_buffer(dtype, shape.clone(), Buffer::copy_of(bytes))?
+            }
+            Memory::Strings(strings) => Tensor::from_strings(shape.clone(), strings)?,
+        })
+    }
+}
+
+/// A kernel of known result shapes whose results live on the heap: text.
+pub(crate) struct OnHeap {
+    pub(crate) kernel: Box<dyn Kernel>,
+    pub(crate) specs: Vec<(DType, Shape)>,
+}
+
+impl DynamicKernel for OnHeap {
+    fn run(&self, inputs: &[Option<Tensor>], exec: Exec<'_>) -> Result<Vec<Tensor>, KernelError> {
+        run_on_heap(self.kernel.as_ref(), inputs, &self.specs, exec)
+    }
+
+    fn info(&self) -> KernelInfo {
+        self.kernel.info()
+    }
+}
+
+/// An operator lowered anew for every run, because its operands' shapes depend on data.
+pub(crate) struct Late {
+    pub(crate) op: Op,
+    pub(crate) outputs: usize,
+    pub(crate) target: Target,
+}
+
+impl DynamicKernel for Late {
+    fn run(&self, inputs: &[Option<Tensor>], exec: Exec<'_>) -> Result<Vec<Tensor>, KernelError> {
+        evaluate(&self.op, inputs, self.outputs, &self.target, exec)
+    }
+
+    fn info(&self) -> KernelInfo {
+        KernelInfo::portable("late", "").because("operand shapes depend on data")
+    }
+}

@@ -1,0 +1,166 @@
+//! Running a plan.
+
+use std::ops::Range;
+
+use landfall_kernels::Exec;
+use landfall_tensor::{Arena, Data, DataMut, Shape, Tensor, TensorError, TensorMut, TensorView};
+use smallvec::SmallVec;
+
+use crate::kernel::{Inputs, Io, Outputs};
+use crate::plan::{Destination, Operand, Plan, Step, Work};
+use crate::{KernelError, NodeError, RunError};
+
+/// The working memory of one run at a time.
+pub(crate) struct Context {
+    arena: Arena,
+    heap: Vec<Option<Tensor>>,
+}
+
+impl Context {
+    pub(crate) fn new(plan: &Plan) -> Context {
+        Context { arena: Arena::new(plan.arena_bytes), heap: vec![None; plan.heap_slots] }
+    }
+}
+
+/// Told after every step that it has finished.
+pub type Observer<'a> = &'a mut dyn FnMut(usize);
+
+/// Runs every step, then hands every output to `emit` as a view, in the signature's order.
+pub(crate) fn execute(
+    plan: &Plan,
+    context: &mut Context,
+    inputs: &[TensorView<'_>],
+    exec: Exec<'_>,
+    mut observer: Option<Observer<'_>>,
+    emit: &mut dyn FnMut(usize, TensorView<'_>) -> Result<(), TensorError>,
+) -> Result<(), RunError> {
+    for (index, step) in plan.steps.iter().enumerate() {
+        let done = match &step.work {
+            Work::Kernel(kernel) => run_kernel(step, kernel.as_ref(), context, inputs, exec),
+            Work::Dynamic(_) => run_dynamic(step, context, inputs, exec),
+        };
+        done.map_err(|error| {
+            RunError::Node(Box::new(NodeError { node: step.node.clone(), op: step.op, error }))
+        })?;
+        for &slot in &step.dead_slots {
+            context.heap[slot] = None;
+        }
+        if let Some(observer) = observer.as_mut() {
+            observer(index);
+        }
+    }
+    for (index, output) in plan.outputs.iter().enumerate() {
+        let emitted = view(output, &context.arena, &context.heap, inputs)
+            .and_then(|view| Ok(emit(index, view)?));
+        emitted.map_err(|error| RunError::Input(error.to_string()))?;
+    }
+    context.heap.fill(None);
+    Ok(())
+}
+
+fn shaped<'a>(view: TensorView<'a>, shape: &'a Shape) -> Result<TensorView<'a>, KernelError> {
+    Ok(view.reshaped(shape)?)
+}
+
+fn off_arena<'a>(
+    operand: &'a Operand,
+    heap: &'a [Option<Tensor>],
+    inputs: &[TensorView<'a>],
+) -> Result<TensorView<'a>, KernelError> {
+    match operand {
+        Operand::Constant(tensor) => Ok(tensor.view()),
+        Operand::Input { index, shape } => shaped(inputs[*index], shape),
+        Operand::Heap { slot, shape } => {
+            let tensor = heap[*slot]
+                .as_ref()
+                .ok_or_else(|| KernelError::Invalid("operand was not computed".into()))?;
+            match shape {
+                Some(shape) => shaped(tensor.view(), shape),
+                None => Ok(tensor.view()),
+            }
+        }
+        Operand::Arena { .. } => Err(KernelError::Invalid("operand is in the arena".into())),
+    }
+}
+
+fn view<'a>(
+    operand: &'a Operand,
+    arena: &'a Arena,
+    heap: &'a [Option<Tensor>],
+    inputs: &[TensorView<'a>],
+) -> Result<TensorView<'a>, KernelError> {
+    match operand {
+        Operand::Arena { range, dtype, shape } => {
+            Ok(TensorView::new(*dtype, shape, Data::Bytes(arena.slice(range.clone())?))?)
+        }
+        other => off_arena(other, heap, inputs),
+    }
+}
+
+fn run_kernel(
+    step: &Step,
+    kernel: &dyn crate::Kernel,
+    context: &mut Context,
+    inputs: &[TensorView<'_>],
+    exec: Exec<'_>,
+) -> Result<(), KernelError> {
+    let mut reads: SmallVec<[Range<usize>; 8]> = SmallVec::new();
+    for operand in step.inputs.iter().flatten() {
+        if let Operand::Arena { range, .. } = operand {
+            reads.push(range.clone());
+        }
+    }
+    let writes: SmallVec<[Range<usize>; 4]> = step
+        .outputs
+        .iter()
+        .map(|destination| match destination {
+            Destination::Arena { range, .. } => range.clone(),
+            Destination::Heap(_) => 0..0,
+        })
+        .collect();
+    let (reads, writes) = context.arena.slices(&reads, &writes)?;
+    let mut reads = reads.into_iter();
+    let mut views = Inputs::new();
+    for operand in &step.inputs {
+        views.push(match operand {
+            None => None,
+            Some(Operand::Arena { dtype, shape, .. }) => {
+                let bytes = reads.next().unwrap_or(&[]);
+                Some(TensorView::new(*dtype, shape, Data::Bytes(bytes))?)
+            }
+            Some(other) => Some(off_arena(other, &context.heap, inputs)?),
+        });
+    }
+    let mut outputs = Outputs::new();
+    for (destination, bytes) in step.outputs.iter().zip(writes) {
+        if let Destination::Arena { dtype, shape, .. } = destination {
+            outputs.push(TensorMut::new(*dtype, shape, DataMut::Bytes(bytes))?);
+        }
+    }
+    kernel.run(&mut Io { inputs: views, outputs, exec })
+}
+
+fn run_dynamic(
+    step: &Step,
+    context: &mut Context,
+    inputs: &[TensorView<'_>],
+    exec: Exec<'_>,
+) -> Result<(), KernelError> {
+    let Work::Dynamic(kernel) = &step.work else { return Ok(()) };
+    let mut operands = Vec::with_capacity(step.inputs.len());
+    for operand in &step.inputs {
+        operands.push(match operand {
+            None => None,
+            Some(Operand::Heap { slot, shape: None }) => context.heap[*slot].clone(),
+            Some(Operand::Constant(tensor)) => Some(tensor.clone()),
+            Some(other) => Some(view(other, &context.arena, &context.heap, inputs)?.to_tensor()?),
+        });
+    }
+    let results = kernel.run(&operands, exec)?;
+    for (destination, tensor) in step.outputs.iter().zip(results) {
+        if let Destination::Heap(slot) = destination {
+            context.heap[*slot] = Some(tensor);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! The contract between the executor and a lowered operator.
+
+use landfall_kernels::Exec;
+use landfall_tensor::{Tensor, TensorMut, TensorView};
+use smallvec::SmallVec;
+
+use crate::KernelError;
+
+/// Views of a step's operands; `None` for one left out.
+pub type Inputs<'a> = SmallVec<[Option<TensorView<'a>>; 8]>;
+/// Views of a step's results.
+pub type Outputs<'a> = SmallVec<[TensorMut<'a>; 4]>;
+
+/// What a kernel reads and writes in one call.
+pub struct Io<'a> {
+    /// Operands in the operator's order.
+    pub inputs: Inputs<'a>,
+    /// Results in the operator's order, of the inferred types and shapes, uninitialised or holding
+    /// old data.
+    pub outputs: Outputs<'a>,
+    /// Instructions and threads to work with.
+    pub exec: Exec<'a>,
+}
+
+impl<'a> Io<'a> {
+    /// Operand `index`, which the operator requires.
+    pub fn input(&self, index: usize) -> Result<TensorView<'a>, KernelError> {
+        self.inputs
+            .get(index)
+            .copied()
+            .flatten()
+            .ok_or_else(|| KernelError::Invalid(format!("operand {index} is missing")))
+    }
+
+    /// Operand `index`, if it is present.
+    pub fn optional(&self, index: usize) -> Option<TensorView<'a>> {
+        self.inputs.get(index).copied().flatten()
+    }
+}
+
+/// An operator lowered for known types and shapes. Allocates nothing when run.
+pub trait Kernel: Send + Sync {
+    /// Computes every result.
+    fn run(&self, io: &mut Io<'_>) -> Result<(), KernelError>;
+
+    /// What it is, for the lowering report.
+    fn info(&self) -> KernelInfo;
+
+    /// The operand whose memory the first result may take over, if the executor finds it dead
+    /// afterwards: the kernel then finds that operand missing and its data in the result.
+    fn in_place(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// An operator whose result shapes depend on data, or whose results are text: it allocates them.
+pub trait DynamicKernel: Send + Sync {
+    /// Computes every result.
+    fn run(&self, inputs: &[Option<Tensor>], exec: Exec<'_>) -> Result<Vec<Tensor>, KernelError>;
+
+    /// What it is, for the lowering report.
+    fn info(&self) -> KernelInfo;
+}
+
+/// A line of the lowering report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelInfo {
+    /// Name of the kernel, such as `gemm_f32`.
+    pub kernel: &'static str,
+    /// Instruction set, such as `avx2`; `scalar` for portable code.
+    pub isa: &'static str,
+    /// Precision of the arithmetic, such as `f32` or `int8`.
+    pub precision: &'static str,
+    /// Why this kernel and not a faster one; empty if it is the best there is.
+    pub reason: String,
+}
+
+impl KernelInfo {
+    /// Portable code, which the compiler vectorises where it can.
+    pub fn portable(kernel: &'static str, precision: &'static str) -> KernelInfo {
+        KernelInfo { kernel, isa: "portable", precision, reason: String::new() }
+    }
+
+    /// The same kernel with a reason.
+    pub fn because(self, reason: impl Into<String>) -> KernelInfo {
+        KernelInfo { reason: reason.into(), ..self }
+    }
+}

@@ -1,0 +1,133 @@
+//! Operators to kernels: one file for each family, the first that knows the operator answers.
+
+mod elementwise;
+
+use std::sync::Arc;
+
+use landfall_graph::infer::Fact;
+use landfall_graph::{Op, ValueId};
+use landfall_kernels::Cpu;
+use landfall_tensor::{DType, Shape, Tensor};
+
+use crate::weights::WeightCache;
+use crate::{DynamicKernel, Kernel, KernelError};
+
+/// A lowered operator.
+pub(crate) enum Lowered {
+    /// Results have known shapes and are written into memory given.
+    Kernel(Box<dyn Kernel>),
+    /// The first result is the first operand's elements under another shape.
+    Alias,
+    /// Results are allocated by the operator.
+    Dynamic(Box<dyn DynamicKernel>),
+}
+
+/// What lowering is done for.
+#[derive(Clone)]
+pub struct Target {
+    /// The instruction sets to use.
+    pub cpu: Cpu,
+    /// Threads that a run may use.
+    pub threads: usize,
+    /// Packed weights, shared by every plan of a model.
+    pub weights: Arc<WeightCache>,
+}
+
+/// One node to lower: its operator, what is known of its operands and results, and the target.
+pub(crate) struct Site<'a> {
+    /// The operator.
+    pub(crate) op: &'a Op,
+    /// What is known of the operands.
+    pub(crate) inputs: &'a [Option<&'a Fact>],
+    /// What is known of the results.
+    pub(crate) outputs: &'a [Fact],
+    /// The operands' ids, which key packed weights; `None` where there is no graph.
+    pub(crate) ids: &'a [Option<ValueId>],
+    /// What to lower for.
+    pub(crate) target: &'a Target,
+}
+
+type Rule = fn(&Site<'_>) -> Option<Result<Lowered, KernelError>>;
+
+const RULES: &[Rule] = &[elementwise::lower];
+
+/// The kernel for a node, or why there is none.
+pub(crate) fn lower(site: &Site<'_>) -> Result<Lowered, KernelError> {
+    RULES.iter().find_map(|rule| rule(site)).unwrap_or_else(|| {
+        KernelError::unsupported(format!("there is no kernel for {}", site.op.name()))
+    })
+}
+
+/// Whether any family knows the operator, whatever its operands.
+pub(crate) fn is_known(op: &Op, target: &Target) -> bool {
+    let site = Site { op, inputs: &[], outputs: &[], ids: &[], target };
+    RULES.iter().any(|rule| rule(&site).is_some())
+}
+
+impl Site<'_> {
+    /// What is known of operand `index`, which must be present.
+    pub(crate) fn input(&self, index: usize) -> Result<&Fact, KernelError> {
+        self.inputs
+            .get(index)
+            .copied()
+            .flatten()
+            .ok_or_else(|| KernelError::Invalid(format!("operand {index} is missing")))
+    }
+
+    /// Whether operand `index` is present.
+    pub(crate) fn has(&self, index: usize) -> bool {
+        self.inputs.get(index).is_some_and(Option::is_some)
+    }
+
+    /// Datatype of operand `index`.
+    pub(crate) fn dtype(&self, index: usize) -> Result<DType, KernelError> {
+        self.input(index)?
+            .dtype
+            .ok_or_else(|| KernelError::Invalid(format!("operand {index} has no known datatype")))
+    }
+
+    /// Shape of operand `index`.
+    pub(crate) fn shape(&self, index: usize) -> Result<Shape, KernelError> {
+        self.input(index)?
+            .shape()
+            .ok_or_else(|| KernelError::Invalid(format!("operand {index} has no known shape")))
+    }
+
+    /// Elements of operand `index`, if they are known.
+    pub(crate) fn tensor(&self, index: usize) -> Option<&Tensor> {
+        self.inputs.get(index).copied().flatten()?.tensor.as_ref()
+    }
+
+    /// Shape of result `index`.
+    pub(crate) fn output_shape(&self, index: usize) -> Result<Shape, KernelError> {
+        self.outputs
+            .get(index)
+            .and_then(Fact::shape)
+            .ok_or_else(|| KernelError::Invalid(format!("result {index} has no known shape")))
+    }
+
+    /// Datatype of result `index`.
+    pub(crate) fn output_dtype(&self, index: usize) -> Result<DType, KernelError> {
+        self.outputs
+            .get(index)
+            .and_then(|fact| fact.dtype)
+            .ok_or_else(|| KernelError::Invalid(format!("result {index} has no known datatype")))
+    }
+
+    /// The constant operand `index` in a kernel's own layout: packed on first use, then shared by
+    /// every plan. `layout` names the layout; it and the operand identify the result.
+    pub(crate) fn packed(
+        &self,
+        index: usize,
+        layout: &'static str,
+        pack: impl FnOnce(&Tensor) -> Result<Tensor, KernelError>,
+    ) -> Result<Tensor, KernelError> {
+        let tensor = self
+            .tensor(index)
+            .ok_or_else(|| KernelError::Invalid(format!("operand {index} is not constant")))?;
+        match self.ids.get(index).copied().flatten() {
+            Some(id) => self.target.weights.get(id, layout, || pack(tensor)),
+            None => pack(tensor),
+        }
+    }
+}
