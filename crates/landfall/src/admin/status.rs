@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use landfall_predict::{BUCKETS_S, HistogramSnapshot, VersionStatus};
 use serde_json::{Value, json};
 
 use crate::clock::epoch_ms;
+use crate::http::json_reply;
 use crate::serving::{SERVER_VERSION, Server};
 
-pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
+pub(super) async fn status(State(server): State<Arc<Server>>) -> Response {
     let servables = server.catalog.servables();
     let now = epoch_ms();
     let model = |status: VersionStatus| {
@@ -38,7 +39,7 @@ pub(super) async fn status(State(server): State<Arc<Server>>) -> Json<Value> {
         })
     };
     let models: Vec<Value> = server.catalog.index().into_iter().map(model).collect();
-    Json(json!({
+    json_reply(&json!({
         "server": SERVER_VERSION, "ready": server.health.is_ready(), "models": models,
     }))
 }

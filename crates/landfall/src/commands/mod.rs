@@ -6,8 +6,11 @@
 mod serve;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+
+use crate::loading::{ModelFiles, OpenModel};
 
 /// Take a trained model from a file to production predictions.
 #[derive(Debug, Parser)]
@@ -33,10 +36,15 @@ enum Failure {
 
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
+    main_with(Arc::new(ModelFiles))
+}
+
+/// The same with another way to open models, for tests of the program as a whole.
+pub fn main_with(opener: Arc<dyn OpenModel>) -> ExitCode {
     // Prints help and usage errors itself; the latter end with 2.
     let arguments = Arguments::parse();
     let done = match arguments.command {
-        Command::Serve(arguments) => serve::run(arguments),
+        Command::Serve(arguments) => serve::run(arguments, opener),
     };
     let (error, code) = match done {
         Ok(()) => return ExitCode::SUCCESS,

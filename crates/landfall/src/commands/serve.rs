@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Failure;
 use crate::admin::example_request;
 use crate::config::{ModelFile, ServeConfig, SingleModel, read_serve_file};
-use crate::loading::{ModelFiles, OpenModel};
+use crate::loading::OpenModel;
 use crate::logs::{self, LogFormat, LogLevel};
 use crate::serving::{RepositoryControl, Running, start};
 
@@ -63,11 +63,7 @@ pub(super) struct ServeArguments {
     log_level: LogLevel,
 }
 
-pub(super) fn run(arguments: ServeArguments) -> Result<(), Failure> {
-    run_with(arguments, Arc::new(ModelFiles))
-}
-
-fn run_with(arguments: ServeArguments, opener: Arc<dyn OpenModel>) -> Result<(), Failure> {
+pub(super) fn run(arguments: ServeArguments, opener: Arc<dyn OpenModel>) -> Result<(), Failure> {
     let begun = Instant::now();
     logs::start(arguments.log_format, arguments.log_level);
     let config = configure(&arguments).map_err(Failure::Input)?;

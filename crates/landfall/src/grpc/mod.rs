@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tonic::codec::CompressionEncoding;
 use tonic::transport::server::TcpIncoming;
 
-use crate::serving::Server;
+use crate::serving::{Server, turned_true};
 
 /// Requests that one connection may have open at a time.
 const MAX_STREAMS: u32 = 1024;
@@ -45,10 +45,7 @@ pub async fn serve(
         .add_service(health)
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
-            async move {
-                // An error means that the sender is gone: time to stop, too.
-                let _ = stopped.wait_for(|stop| *stop).await;
-            },
+            async move { turned_true(&mut stopped).await },
         )
         .await;
     if let Err(error) = served {

@@ -20,6 +20,7 @@ use axum::routing::{get, post};
 
 use crate::serving::{RepositoryControl, Server};
 
+pub(crate) use reply::json_reply;
 pub use service::{Handler, handler};
 
 /// Which listener a router is for.

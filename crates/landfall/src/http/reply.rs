@@ -78,7 +78,7 @@ pub(super) fn bytes_reply(content_type: HeaderValue, body: Vec<u8>) -> Response 
     response
 }
 
-pub(super) fn json_reply(value: &Value) -> Response {
+pub(crate) fn json_reply(value: &Value) -> Response {
     bytes_reply(JSON, value.to_string().into_bytes())
 }
 

@@ -69,7 +69,7 @@ pub async fn serve_connections<F, R>(
     loop {
         let accepted = tokio::select! {
             accepted = accept(&listener, &connections) => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = turned_true(&mut stop) => break,
         };
         let Some((stream, permit)) = accepted else { break };
         tokio::spawn(serve_connection(stream, permit, stop.clone(), handle.clone()));
@@ -77,6 +77,11 @@ pub async fn serve_connections<F, R>(
     drop(listener);
     let all = u32::try_from(limits.max_connections).unwrap_or(u32::MAX);
     drop(connections.acquire_many(all).await);
+}
+
+/// Waits until the value is true, or nobody is left to make it so.
+pub(crate) async fn turned_true(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
 }
 
 async fn accept(
@@ -124,7 +129,7 @@ async fn serve_connection<F, R>(
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = stop.wait_for(|stop| *stop) => {
+        () = turned_true(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

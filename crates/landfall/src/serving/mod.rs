@@ -18,6 +18,7 @@ use crate::repository::Repository;
 pub use health::{Health, Phase};
 pub use infer::{Choice, InferOutcome, infer};
 pub use lifecycle::{Running, start};
+pub(crate) use listen::turned_true;
 pub use listen::{Listeners, serve_connections};
 pub use model_config::{config_json, config_message, metadata_shape};
 pub use statistics::{statistics_json, statistics_messages};
