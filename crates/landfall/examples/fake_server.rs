@@ -1,7 +1,7 @@
 //! The program with fake models instead of the engine: for tests of clients, and for measuring what
 //! the server itself costs.
 
-#[path = "../tests/fake/mod.rs"]
+#[path = "../tests/server/fake/mod.rs"]
 mod fake;
 
 use std::process::ExitCode;

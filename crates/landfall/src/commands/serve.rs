@@ -70,11 +70,7 @@ pub(super) fn run(arguments: ServeArguments, opener: Arc<dyn OpenModel>) -> Resu
     serve(&config, opener, begun)
 }
 
-fn serve(
-    config: &ServeConfig,
-    opener: Arc<dyn OpenModel>,
-    begun: Instant,
-) -> Result<(), Failure> {
+fn serve(config: &ServeConfig, opener: Arc<dyn OpenModel>, begun: Instant) -> Result<(), Failure> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if config.workers > 0 {
         runtime.worker_threads(config.workers);

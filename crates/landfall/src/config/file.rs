@@ -73,10 +73,8 @@ struct ModelEntry {
 pub(super) fn read_yaml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-    serde_saphyr::from_str(&text).map_err(|error| ConfigError::Content {
-        path: path.to_owned(),
-        problem: error.to_string(),
-    })
+    serde_saphyr::from_str(&text)
+        .map_err(|error| ConfigError::Content { path: path.to_owned(), problem: error.to_string() })
 }
 
 /// Reads a server configuration over the defaults. Paths in it are relative to the file.

@@ -126,7 +126,11 @@ impl ModelFile {
             None => Ok(()),
         };
         at_least_one("max_batch_rows", self.max_batch_rows, &mut config.max_batch_rows)?;
-        at_least_one("max_queue_requests", self.max_queue_requests, &mut config.max_queue_requests)?;
+        at_least_one(
+            "max_queue_requests",
+            self.max_queue_requests,
+            &mut config.max_queue_requests,
+        )?;
         at_least_one("max_queue_rows", self.max_queue_rows, &mut config.max_queue_rows)?;
         at_least_one("instances", self.instances, &mut config.instances)?;
         config.batching = match self.batching {

@@ -7,8 +7,8 @@ use landfall_predict::VersionChoice;
 use landfall_protocol::health::health_check_response::ServingStatus;
 use landfall_protocol::health::health_server::Health;
 use landfall_protocol::health::{HealthCheckRequest, HealthCheckResponse};
-use tokio_stream::{Stream, StreamExt};
 use tokio_stream::wrappers::WatchStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use crate::serving::Server;

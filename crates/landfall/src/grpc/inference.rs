@@ -18,12 +18,8 @@ pub(super) async fn infer(
     message: ModelInferRequest,
     key: Option<String>,
 ) -> Result<ModelInferResponse, Status> {
-    let mut counted = Counted {
-        metrics: &server.metrics,
-        method,
-        code: Code::Cancelled,
-        begun: Instant::now(),
-    };
+    let mut counted =
+        Counted { metrics: &server.metrics, method, code: Code::Cancelled, begun: Instant::now() };
     let result = infer_uncounted(server, message, key).await;
     counted.code = result.as_ref().err().map_or(Code::Ok, Status::code);
     result

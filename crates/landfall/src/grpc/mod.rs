@@ -24,11 +24,7 @@ const MAX_STREAMS: u32 = 1024;
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Serves until `stopped` turns true, then finishes the calls in flight.
-pub async fn serve(
-    listener: TcpListener,
-    server: Arc<Server>,
-    mut stopped: watch::Receiver<bool>,
-) {
+pub async fn serve(listener: TcpListener, server: Arc<Server>, mut stopped: watch::Receiver<bool>) {
     let limit = server.limits.max_body_bytes;
     let inference = GrpcInferenceServiceServer::new(service::Inference::new(Arc::clone(&server)))
         .max_decoding_message_size(limit)

@@ -29,10 +29,10 @@ pub(super) async fn read_body(
     let bytes = tokio::time::timeout(limits.read_timeout, collect(headers, body, limits))
         .await
         .map_err(|_| {
-            let limit = limits.read_timeout.as_secs_f32();
-            let message = format!("the body did not arrive within {limit} s");
-            Problem::new(StatusCode::REQUEST_TIMEOUT, message)
-        })??;
+        let limit = limits.read_timeout.as_secs_f32();
+        let message = format!("the body did not arrive within {limit} s");
+        Problem::new(StatusCode::REQUEST_TIMEOUT, message)
+    })??;
     let coding = match headers.get(header::CONTENT_ENCODING) {
         None => return Ok(bytes),
         Some(value) => value.to_str().unwrap_or("?").trim().to_ascii_lowercase(),
@@ -71,8 +71,8 @@ async fn collect(headers: &HeaderMap, mut body: Body, limits: &Limits) -> Result
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|e| Problem::bad_request(format!("the body could not be read: {e}")))?;
+        let frame =
+            frame.map_err(|e| Problem::bad_request(format!("the body could not be read: {e}")))?;
         let Ok(data) = frame.into_data() else { continue };
         if rest.is_empty() && first.is_empty() {
             first = data;
@@ -107,8 +107,7 @@ mod tests {
 
     #[test]
     fn decompression_stops_at_the_limit() {
-        let mut encoder =
-            flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         encoder.write_all(&vec![0; 1 << 20]).unwrap();
         let bomb = encoder.finish().unwrap();
         let problem = inflate(MultiGzDecoder::new(&*bomb), 1000).unwrap_err();

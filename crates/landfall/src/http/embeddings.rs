@@ -68,8 +68,8 @@ pub(super) async fn embed(
     if input.dims.as_ref().is_some_and(|dims| dims.len() == 2) {
         shape.push(1);
     }
-    let tensor = Tensor::from_strings(shape, texts)
-        .map_err(|e| Problem::bad_request(e.to_string()))?;
+    let tensor =
+        Tensor::from_strings(shape, texts).map_err(|e| Problem::bad_request(e.to_string()))?;
     let request = InferRequest {
         inputs: vec![(input.name.clone(), tensor)],
         outputs: vec![OutputRequest { name: output.name.clone(), ..OutputRequest::default() }],
@@ -91,8 +91,7 @@ fn text_to_vector(signature: &Signature) -> Option<(&TensorSpec, &TensorSpec)> {
     if input.dtype != DType::String || !matches!(rank(input), Some(1 | 2)) {
         return None;
     }
-    let output =
-        signature.outputs.iter().find(|o| o.dtype == DType::F32 && rank(o) == Some(2))?;
+    let output = signature.outputs.iter().find(|o| o.dtype == DType::F32 && rank(o) == Some(2))?;
     Some((input, output))
 }
 

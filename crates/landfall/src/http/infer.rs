@@ -42,8 +42,7 @@ pub(super) async fn infer_body(
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let request =
-        work_over(body.len(), || decode(headers, &body, servable.signature()))?;
+    let request = work_over(body.len(), || decode(headers, &body, servable.signature()))?;
     drop(body);
     let key = headers.get(ROUTING_KEY).and_then(|key| key.to_str().ok()).map(str::to_owned);
     let outcome = run(&server.catalog, model, choice, servable, request, key).await?;

@@ -80,9 +80,7 @@ fn repository_routes(may_control: bool) -> Router<Arc<Server>> {
         router = if may_control {
             router.route(&load, post(repository::load)).route(&unload, post(repository::unload))
         } else {
-            router
-                .route(&load, post(repository::refused))
-                .route(&unload, post(repository::refused))
+            router.route(&load, post(repository::refused)).route(&unload, post(repository::refused))
         };
     }
     router

@@ -19,6 +19,10 @@ pub(super) struct Problem {
     pub(super) message: String,
 }
 
+/// The message of an internal error, on its way to the log.
+#[derive(Debug, Clone)]
+pub(super) struct Fault(pub(super) String);
+
 impl Problem {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Problem {
         Problem { status, message: message.into() }
@@ -57,6 +61,9 @@ impl IntoResponse for Problem {
         body.push(b'}');
         let mut response = bytes_reply(JSON, body);
         *response.status_mut() = self.status;
+        if self.status == StatusCode::INTERNAL_SERVER_ERROR {
+            response.extensions_mut().insert(Fault(self.message));
+        }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

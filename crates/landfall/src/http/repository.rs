@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::body::read_body;
 use super::models::ModelPath;
-use super::reply::{Problem, bytes_reply, json_reply, JSON};
+use super::reply::{JSON, Problem, bytes_reply, json_reply};
 use crate::serving::{RepositoryControl, Server};
 
 #[derive(Debug, Default, Deserialize)]
@@ -94,7 +94,9 @@ pub(super) async fn unload(
 pub(super) async fn refused(State(server): State<Arc<Server>>) -> Problem {
     let how = match server.repository_control {
         RepositoryControl::Off => "is switched off (repository_control: off)",
-        _ => "is for the admin listener only, unless the server runs with --allow-repository-control",
+        _ => {
+            "is for the admin listener only, unless the server runs with --allow-repository-control"
+        }
     };
     Problem::new(StatusCode::FORBIDDEN, format!("loading and unloading models {how}"))
 }

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tower_service::Service;
 
+use super::reply::Fault;
 use crate::metrics::{HttpMethod, Metrics};
 use crate::serving::Server;
 
@@ -48,9 +49,10 @@ impl Handler {
         drop(guard);
         if let Some(line) = log {
             line.write(&id, response.status().as_u16(), begun);
-        } else if response.status().is_server_error() {
-            let status = response.status().as_u16();
-            tracing::warn!(request_id = id.to_str().unwrap_or("?"), status, "request failed");
+        }
+        if let Some(Fault(problem)) = response.extensions().get() {
+            let request_id = id.to_str().unwrap_or("?");
+            tracing::error!(request_id, problem, "request failed");
         }
         response.headers_mut().insert(REQUEST_ID, id);
         response

@@ -107,9 +107,6 @@ impl Repository {
                 return None;
             }
         };
-        if model.versions.is_empty() && !model.settling {
-            self.catalog.report_unavailable(name, &model.nothing_found());
-        }
         let available: Vec<Available> = model
             .versions
             .iter()
@@ -122,6 +119,9 @@ impl Repository {
         } else {
             self.catalog.reconcile(name, &settings, &available, &loader)
         };
+        if model.versions.is_empty() && !model.settling {
+            self.catalog.report_unavailable(name, &model.nothing_found());
+        }
         report(name, &done);
         Some(done)
     }
@@ -145,7 +145,8 @@ impl Repository {
             return Err(PredictError::new(ErrorKind::Internal, message));
         }
         if self.catalog.ready_versions(name).is_empty() {
-            let message = format!("model '{name}' has no version to load: {}", model.nothing_found());
+            let message =
+                format!("model '{name}' has no version to load: {}", model.nothing_found());
             return Err(PredictError::new(ErrorKind::NotFound, message));
         }
         Ok(())

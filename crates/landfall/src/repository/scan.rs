@@ -114,12 +114,10 @@ fn entries(folder: &Path) -> Result<Vec<DirEntry>, String> {
 
 fn scan_model(folder: &Path, settling: &mut Settling) -> Result<FoundModel, String> {
     let settings_path = folder.join("model.yaml");
-    let settings = read_model_file(&settings_path)
-        .map_err(|e| e.to_string())
-        .and_then(|file| {
-            let checked = file.serving().map(|_| ());
-            checked.map(|()| file).map_err(|e| format!("{}: {e}", settings_path.display()))
-        });
+    let settings = read_model_file(&settings_path).map_err(|e| e.to_string()).and_then(|file| {
+        let checked = file.serving().map(|_| ());
+        checked.map(|()| file).map_err(|e| format!("{}: {e}", settings_path.display()))
+    });
     let mut model = FoundModel {
         settings,
         versions: BTreeMap::new(),

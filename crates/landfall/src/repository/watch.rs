@@ -1,7 +1,7 @@
 //! The thread that keeps the catalog in line with the repository.
 
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,25 +28,26 @@ impl Watcher {
         first_done: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<Watcher> {
         let (stop, stopped) = sync_channel::<()>(0);
-        let thread = std::thread::Builder::new().name("repository".to_owned()).spawn(move || {
-            let mut first_done = Some(first_done);
-            let mut early_looks = 0;
-            loop {
-                let settling = look(&repository) && early_looks < MAX_EARLY_LOOKS;
-                early_looks = if settling { early_looks + 1 } else { 0 };
-                if let Some(first_done) = first_done.take_if(|_| !settling) {
-                    first_done();
+        let thread =
+            std::thread::Builder::new().name("repository".to_owned()).spawn(move || {
+                let mut first_done = Some(first_done);
+                let mut early_looks = 0;
+                loop {
+                    let settling = look(&repository) && early_looks < MAX_EARLY_LOOKS;
+                    early_looks = if settling { early_looks + 1 } else { 0 };
+                    if let Some(first_done) = first_done.take_if(|_| !settling) {
+                        first_done();
+                    }
+                    if poll.is_zero() && !settling {
+                        break;
+                    }
+                    let wait = if settling { EARLY_LOOK } else { poll };
+                    match stopped.recv_timeout(wait) {
+                        Err(RecvTimeoutError::Timeout) => {}
+                        Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
+                    }
                 }
-                if poll.is_zero() && !settling {
-                    break;
-                }
-                let wait = if settling { EARLY_LOOK } else { poll };
-                match stopped.recv_timeout(wait) {
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
-                }
-            }
-        })?;
+            })?;
         Ok(Watcher { stop: Some(stop), thread: Some(thread) })
     }
 

@@ -70,7 +70,11 @@ pub async fn start(config: &ServeConfig, opener: Arc<dyn OpenModel>) -> anyhow::
     })
 }
 
-fn serve(server: &Arc<Server>, listeners: Listeners, stopped: watch::Receiver<bool>) -> JoinSet<()> {
+fn serve(
+    server: &Arc<Server>,
+    listeners: Listeners,
+    stopped: watch::Receiver<bool>,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let public = http::handler(http::routes(server, Audience::Public), Arc::clone(server));
     let operator = http::handler(admin::routes(server), Arc::clone(server));

@@ -80,7 +80,8 @@ pub fn config_message(servable: &Servable) -> ModelConfig {
             count: i32::try_from(config.instances).unwrap_or(i32::MAX),
             kind: model_instance_group::Kind::Cpu.into(),
         }],
-        scheduling_choice: batching.then(|| SchedulingChoice::DynamicBatching(batching_of(servable))),
+        scheduling_choice: batching
+            .then(|| SchedulingChoice::DynamicBatching(batching_of(servable))),
         model_transaction_policy: Some(ModelTransactionPolicy { decoupled: false }),
         response_cache: Some(ModelResponseCache { enable: false }),
         ..ModelConfig::default()
