@@ -66,8 +66,8 @@ impl Conv2d {
         self.groups * packed_b_len(self.depth(), self.group_outputs())
     }
 
-    /// Packs weights `[out_channels, channels / groups, kernel height, kernel width]`: for each group
-    /// a packed matrix of depth (tap, channel); depthwise, `[taps, channels]`.
+    /// Packs weights `[out_channels, channels / groups, kernel height, kernel width]`: for each
+    /// group a packed matrix of depth (tap, channel); depthwise, `[taps, channels]`.
     ///
     /// # Panics
     /// If a slice has the wrong length.
@@ -98,8 +98,8 @@ impl Conv2d {
     }
 }
 
-/// `out[position, o] = activation(conv(input)[position, o] + bias[o] + residual[position, o])`, with
-/// weights packed by [`Conv2d::pack_weights`]; positions are (image, row, column).
+/// `out[position, o] = activation(conv(input)[position, o] + bias[o] + residual[position, o])`,
+/// with weights packed by [`Conv2d::pack_weights`]; positions are (image, row, column).
 ///
 /// # Panics
 /// If an operand is shorter than its shape.

@@ -99,7 +99,8 @@ impl Lines<'_> {
                     } else {
                         self.point::<false>(line, x, first, &zeros)
                     };
-                    // SAFETY: the position and channels are inside the output, in this part's lines.
+                    // SAFETY: the position and channels are inside the output, in this part's
+                    // lines.
                     unsafe { self.finish.columns(line * w.out_width + x, first, 0, &sums) };
                 }
             }

@@ -152,6 +152,8 @@ impl Finish<'_> {
         unsafe { self.store(row, self.first + col, count, &total) };
     }
 
+    /// # Safety
+    /// `count` elements from row and column are inside the output.
     #[inline(always)]
     unsafe fn store(&self, row: usize, col: usize, count: usize, total: &Block) {
         let at = row * self.stride + col;
@@ -165,7 +167,10 @@ impl Finish<'_> {
                 Output::Bytes { data, scales, zero_point, low, high } => {
                     let scaled = scales.requantize(col, total);
                     let (low, high) = (low - zero_point, high - zero_point);
-                    let bytes = scaled.map(|x| (x.clamp(low, high) + zero_point) as u8);
+                    let mut bytes = [0u8; PANEL];
+                    for j in 0..PANEL {
+                        bytes[j] = (scaled[j].clamp(low, high) + zero_point) as u8;
+                    }
                     std::slice::from_raw_parts_mut(data.add(at), count)
                         .copy_from_slice(&bytes[..count]);
                 }
