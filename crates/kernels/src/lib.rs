@@ -15,6 +15,7 @@ mod cache;
 mod conv;
 pub mod elementwise;
 mod gemm;
+pub mod generic;
 mod isa;
 mod math;
 pub mod movement;

@@ -73,10 +73,20 @@ const PIPELINE: &[Stage] = &[
         passes: &[batch_norm::DECOMPOSE, scale::PASS],
     },
     Stage {
+        reason: "Attention swallows the head transposes, before anything moves them.",
+        wanted: |_| true,
+        passes: &[attention::PASS],
+    },
+    Stage {
         reason: "Epilogues: bias first, then residual, then activation, each on what the one \
                  before made.",
         wanted: |_| true,
         passes: &[matmul::PASS, conv::PASS, residual::PASS, epilogue::PASS],
+    },
+    Stage {
+        reason: "Fused convolutions carry the layout attribute, so this follows their making.",
+        wanted: |options| options.channels_last,
+        passes: &[channels_last::PASS],
     },
     Stage {
         reason: "Layout changes leave transposes that cancel, sink or are only reshapes.",

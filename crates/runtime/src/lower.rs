@@ -1,7 +1,11 @@
 //! Operators to kernels: one file for each family, the first that knows the operator answers.
 
+mod activation;
+mod convolution;
 mod elementwise;
+mod matmul;
 mod movement;
+mod rowwise;
 mod text_cast;
 pub(crate) mod types;
 
@@ -52,7 +56,8 @@ pub(crate) struct Site<'a> {
 
 type Rule = fn(&Site<'_>) -> Option<Result<Lowered, KernelError>>;
 
-const RULES: &[Rule] = &[elementwise::lower, movement::lower];
+const RULES: &[Rule] =
+    &[elementwise::lower, movement::lower, matmul::lower, convolution::lower, rowwise::lower];
 
 /// The kernel for a node, or why there is none.
 pub(crate) fn lower(site: &Site<'_>) -> Result<Lowered, KernelError> {

@@ -16,6 +16,14 @@ pub trait CastElement: Element {
     fn from_integer(value: i128) -> Self;
     /// This value as one or the other.
     fn number(self) -> Number;
+    /// This value as a real number, rounded if it is an integer of more than 53 bits.
+    #[inline(always)]
+    fn to_real(self) -> f64 {
+        match self.number() {
+            Number::Real(x) => x,
+            Number::Integer(x) => x as f64,
+        }
+    }
 }
 
 /// A real or an integer.

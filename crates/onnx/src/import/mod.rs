@@ -168,3 +168,6 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,10 @@
 //! The passes, one file each. The `pipeline` module orders them.
 
 pub(crate) mod activation;
+pub(crate) mod attention;
 pub(crate) mod batch_norm;
 pub(crate) mod canonical;
+pub(crate) mod channels_last;
 pub(crate) mod conv;
 pub(crate) mod dead;
 pub(crate) mod epilogue;

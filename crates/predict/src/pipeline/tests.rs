@@ -121,6 +121,13 @@ fn text_becomes_ids_padded_to_the_longest_and_vectors_are_pooled() {
     assert_eq!(pipeline.outer_signature().inputs, [spec("text", DType::String, &["n"])]);
     assert_eq!(pipeline.outer_signature().outputs, [spec("embedding", DType::F32, &["n", "2"])]);
 
+    let padding = pipeline.padding().unwrap();
+    let padded: Vec<_> = padding.inputs.iter().map(|p| (&*p.input, p.axis, p.value)).collect();
+    let names = ["input_ids", "attention_mask", "token_type_ids"];
+    assert_eq!(padded, names.map(|name| (name, 1, 0.0)));
+    let [cut] = padding.outputs.as_slice() else { panic!("{padding:?}") };
+    assert_eq!((&*cut.output, cut.axis, &*cut.like), ("hidden", 1, "input_ids"));
+
     let inner = pipeline.preprocess(&[strings(&["The LATE flights!", "", "zzz"])]).unwrap();
     let ids = [2, 7, 4, 5, 6, 3, 2, 3, 0, 0, 0, 0, 2, 1, 3, 0, 0, 0i64];
     assert_eq!(inner[0], Tensor::from_slice(Shape::from([3, 6]), &ids).unwrap());
@@ -149,6 +156,7 @@ fn pairs_and_fixed_lengths_are_tokenized() {
     }}]);
     let pipeline = compile(pre, json!([]), &inner).unwrap();
     let given = [strings(&["late"]), strings(&["the flight"])];
+    assert_eq!(pipeline.padding(), None, "nothing masks what would be added");
     let made = pipeline.preprocess(&given).unwrap();
     assert_eq!(made[0].as_slice::<i32>().unwrap(), &[2, 4, 3, 7, 5, 3, 0, 0, 0]);
     assert_eq!(made[1].as_slice::<i32>().unwrap(), &[0, 0, 0, 1, 1, 1, 0, 0, 0]);

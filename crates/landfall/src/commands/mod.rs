@@ -1,0 +1,68 @@
+//! The command line: one file per command.
+//!
+//! Every command ends with 0 if it did what was asked, 1 if it ran and the answer is no, 2 if its
+//! arguments or input are wrong.
+
+mod serve;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use crate::loading::{ModelFiles, OpenModel};
+
+/// Take a trained model from a file to production predictions.
+#[derive(Debug, Parser)]
+#[command(name = "landfall", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArguments),
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+enum Failure {
+    /// It ran, and the answer is no.
+    No(anyhow::Error),
+    /// Its arguments or input are wrong.
+    Input(anyhow::Error),
+}
+
+/// Runs the command that this process was started with.
+pub fn main() -> ExitCode {
+    main_with(Arc::new(ModelFiles))
+}
+
+/// The same with another way to open models, for tests of the program as a whole.
+pub fn main_with(opener: Arc<dyn OpenModel>) -> ExitCode {
+    // Prints help and usage errors itself; the latter end with 2.
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Command::Serve(arguments) => serve::run(arguments, opener),
+    };
+    let (error, code) = match done {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::No(error)) => (error, 1),
+        Err(Failure::Input(error)) => (error, 2),
+    };
+    eprintln!("error: {error:#}");
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,184 @@
+//! `landfall serve`: the prediction service.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Failure;
+use crate::admin::example_request;
+use crate::config::{ModelFile, ServeConfig, SingleModel, read_serve_file};
+use crate::loading::OpenModel;
+use crate::logs::{self, LogFormat, LogLevel};
+use crate::serving::{RepositoryControl, Running, start};
+
+const EXAMPLES: &str = "\
+Examples:
+  landfall serve flights.onnx
+      one model, named after the file, version 1
+  landfall serve models/
+      every models/NAME/VERSION/model.onnx (or model.landfall), following changes of the folder
+  landfall serve server.yaml --http 127.0.0.1:9000
+      a configuration file, with one setting replaced
+
+SIGTERM makes readiness false, finishes the requests in flight and ends with 0.";
+
+/// Serve models over HTTP and gRPC.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct ServeArguments {
+    /// A model file, a model repository folder, or a YAML configuration
+    #[arg(env = "LANDFALL_TARGET", default_value = "models")]
+    target: PathBuf,
+    /// Where HTTP listens [default: 0.0.0.0:8000]
+    #[arg(long, value_name = "ADDR", env = "LANDFALL_HTTP")]
+    http: Option<SocketAddr>,
+    /// Where gRPC listens [default: 0.0.0.0:8001]
+    #[arg(long, value_name = "ADDR", env = "LANDFALL_GRPC")]
+    grpc: Option<SocketAddr>,
+    /// Where the status page, the metrics and model control listen [default: 127.0.0.1:8002]
+    #[arg(long, value_name = "ADDR", env = "LANDFALL_ADMIN")]
+    admin: Option<SocketAddr>,
+    /// Let the public listeners load and unload models too
+    #[arg(long, env = "LANDFALL_ALLOW_REPOSITORY_CONTROL")]
+    allow_repository_control: bool,
+    /// Seconds between looks at the repository folder; 0 to look only once [default: 2]
+    #[arg(long, value_name = "SECONDS", env = "LANDFALL_POLL_SECONDS")]
+    poll_seconds: Option<f64>,
+    /// The largest request in bytes, compressed and decompressed alike [default: 67108864]
+    #[arg(long, value_name = "BYTES", env = "LANDFALL_MAX_BODY_BYTES")]
+    max_body_bytes: Option<usize>,
+    /// Threads that serve sockets [default: one per core]
+    #[arg(long, value_name = "N", env = "LANDFALL_WORKERS")]
+    workers: Option<usize>,
+    /// The form of log lines
+    #[arg(long, value_enum, default_value_t, env = "LANDFALL_LOG_FORMAT")]
+    log_format: LogFormat,
+    /// The least important log lines to write
+    #[arg(long, value_enum, default_value_t, env = "LANDFALL_LOG_LEVEL")]
+    log_level: LogLevel,
+}
+
+pub(super) fn run(arguments: ServeArguments, opener: Arc<dyn OpenModel>) -> Result<(), Failure> {
+    let begun = Instant::now();
+    logs::start(arguments.log_format, arguments.log_level);
+    let config = configure(&arguments).map_err(Failure::Input)?;
+    serve(&config, opener, begun)
+}
+
+fn serve(config: &ServeConfig, opener: Arc<dyn OpenModel>, begun: Instant) -> Result<(), Failure> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if config.workers > 0 {
+        runtime.worker_threads(config.workers);
+    }
+    let runtime = runtime
+        .enable_all()
+        .thread_name("landfall-io")
+        .build()
+        .context("cannot start threads")
+        .map_err(Failure::No)?;
+    let drained = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let running = start(config, opener).await?;
+        let announced = announce(&running, begun);
+        // A person at a terminal has no load balancer to wait for.
+        let delay = tokio::select! {
+            _ = terminate.recv() => config.drain_delay,
+            _ = interrupt.recv() => Duration::ZERO,
+            // Never ends first: it goes on to wait for a signal.
+            () = async { announced.await; std::future::pending().await } => Duration::ZERO,
+        };
+        tracing::info!("stopping: finishing the requests in flight");
+        let drained = tokio::select! {
+            drained = running.stop(delay) => drained,
+            _ = interrupt.recv() => false,
+        };
+        anyhow::Ok(drained)
+    });
+    // Loading and unfinished runs cannot be interrupted; they end with the process.
+    runtime.shutdown_background();
+    match drained.map_err(Failure::Input)? {
+        true => Ok(()),
+        false => Err(Failure::No(anyhow::anyhow!("stopped with requests unfinished"))),
+    }
+}
+
+fn configure(arguments: &ServeArguments) -> anyhow::Result<ServeConfig> {
+    let mut config = target_config(&arguments.target)?;
+    config.http = arguments.http.unwrap_or(config.http);
+    config.grpc = arguments.grpc.unwrap_or(config.grpc);
+    config.admin = arguments.admin.unwrap_or(config.admin);
+    config.workers = arguments.workers.unwrap_or(config.workers);
+    let max_body_bytes = &mut config.limits.max_body_bytes;
+    *max_body_bytes = arguments.max_body_bytes.unwrap_or(*max_body_bytes);
+    if arguments.allow_repository_control {
+        config.repository_control = RepositoryControl::Public;
+    }
+    if let Some(seconds) = arguments.poll_seconds {
+        config.poll = Duration::try_from_secs_f64(seconds)
+            .with_context(|| format!("--poll-seconds: {seconds} is not a time"))?;
+    }
+    Ok(config)
+}
+
+fn target_config(target: &Path) -> anyhow::Result<ServeConfig> {
+    let extension = target.extension().and_then(|extension| extension.to_str());
+    if target.is_dir() {
+        return Ok(ServeConfig { repository: Some(target.to_owned()), ..ServeConfig::default() });
+    }
+    anyhow::ensure!(
+        target.exists(),
+        "{}: no such file or folder; expected a model, a model repository folder or a YAML file",
+        target.display()
+    );
+    match extension {
+        Some("yaml" | "yml") => Ok(read_serve_file(target)?),
+        Some("onnx" | "landfall") => {
+            let stem = target.file_stem().and_then(|stem| stem.to_str()).unwrap_or("model");
+            let single = SingleModel {
+                name: stem.to_owned(),
+                version: 1,
+                path: target.to_owned(),
+                settings: ModelFile::default(),
+            };
+            Ok(ServeConfig { models: vec![single], ..ServeConfig::default() })
+        }
+        _ => anyhow::bail!(
+            "{}: expected a file that ends in .onnx, .landfall or .yaml, or a folder",
+            target.display()
+        ),
+    }
+}
+
+/// Prints where the server listens, and once models are loaded a line to try.
+async fn announce(running: &Running, begun: Instant) {
+    let mut phase = running.server.health.watch();
+    println!("landfall {}", crate::serving::SERVER_VERSION);
+    println!("  HTTP   http://{}", reachable(running.http));
+    println!("  gRPC   {}", reachable(running.grpc));
+    println!("  admin  http://{}", reachable(running.admin));
+    let ready = |phase: &crate::serving::Phase| *phase == crate::serving::Phase::Ready;
+    if phase.wait_for(ready).await.is_err() {
+        return;
+    }
+    let servables = running.server.catalog.servables();
+    let seconds = begun.elapsed().as_secs_f64();
+    println!("  ready  {} model versions in {seconds:.3} s", servables.len());
+    if let Some(servable) = servables.first() {
+        println!("  try    {}", example_request(servable, reachable(running.http)));
+    }
+}
+
+/// An address that a client on this machine can use.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    address
+}

@@ -1,0 +1,167 @@
+//! The server's YAML file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::config::{ModelFile, ServeConfig, SingleModel};
+use crate::serving::RepositoryControl;
+
+/// A configuration file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file's content is wrong.
+    #[error("{path}: {problem}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        problem: String,
+    },
+}
+
+/// The file as written. Every field is optional; unknown ones are errors.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServeFile {
+    http: Option<SocketAddr>,
+    grpc: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+    repository: Option<PathBuf>,
+    #[serde(default)]
+    models: Vec<ModelEntry>,
+    poll_seconds: Option<f64>,
+    settle_seconds: Option<f64>,
+    repository_control: Option<ControlName>,
+    max_body_bytes: Option<usize>,
+    max_connections: Option<usize>,
+    read_timeout_seconds: Option<f64>,
+    compress_min_bytes: Option<usize>,
+    drain_delay_seconds: Option<f64>,
+    drain_limit_seconds: Option<f64>,
+    workers: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ControlName {
+    Off,
+    Admin,
+    Public,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelEntry {
+    name: String,
+    path: PathBuf,
+    version: Option<u64>,
+    #[serde(default)]
+    settings: ModelFile,
+}
+
+pub(super) fn read_yaml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+    serde_saphyr::from_str(&text)
+        .map_err(|error| ConfigError::Content { path: path.to_owned(), problem: error.to_string() })
+}
+
+/// Reads a server configuration over the defaults. Paths in it are relative to the file.
+pub fn read_serve_file(path: &Path) -> Result<ServeConfig, ConfigError> {
+    let file: ServeFile = read_yaml(path)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    file.over_defaults(folder)
+        .map_err(|problem| ConfigError::Content { path: path.to_owned(), problem })
+}
+
+impl ServeFile {
+    fn over_defaults(self, folder: &Path) -> Result<ServeConfig, String> {
+        let mut config = ServeConfig::default();
+        set(&mut config.http, self.http);
+        set(&mut config.grpc, self.grpc);
+        set(&mut config.admin, self.admin);
+        set(&mut config.workers, self.workers);
+        set(&mut config.limits.max_body_bytes, self.max_body_bytes);
+        set(&mut config.limits.max_connections, self.max_connections);
+        set(&mut config.limits.compress_min_bytes, self.compress_min_bytes);
+        set_seconds(&mut config.poll, "poll_seconds", self.poll_seconds)?;
+        set_seconds(&mut config.settle, "settle_seconds", self.settle_seconds)?;
+        let read_timeout = &mut config.limits.read_timeout;
+        set_seconds(read_timeout, "read_timeout_seconds", self.read_timeout_seconds)?;
+        set_seconds(&mut config.drain_delay, "drain_delay_seconds", self.drain_delay_seconds)?;
+        set_seconds(&mut config.drain_limit, "drain_limit_seconds", self.drain_limit_seconds)?;
+        config.repository_control = match self.repository_control {
+            None => config.repository_control,
+            Some(ControlName::Off) => RepositoryControl::Off,
+            Some(ControlName::Admin) => RepositoryControl::Admin,
+            Some(ControlName::Public) => RepositoryControl::Public,
+        };
+        config.repository = self.repository.map(|path| folder.join(path));
+        let single = |entry: ModelEntry| SingleModel {
+            name: entry.name,
+            version: entry.version.unwrap_or(1),
+            path: folder.join(entry.path),
+            settings: entry.settings,
+        };
+        config.models = self.models.into_iter().map(single).collect();
+        Ok(config)
+    }
+}
+
+fn set<T>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
+}
+
+fn set_seconds(target: &mut Duration, field: &str, seconds: Option<f64>) -> Result<(), String> {
+    let Some(seconds) = seconds else { return Ok(()) };
+    *target = Duration::try_from_secs_f64(seconds)
+        .map_err(|_| format!("{field}: expected a non-negative number, found {seconds}"))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<ServeConfig, String> {
+        let file: ServeFile = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
+        file.over_defaults(Path::new("/etc/landfall"))
+    }
+
+    #[test]
+    fn fields_replace_defaults() {
+        let config = parse(
+            "http: 127.0.0.1:9000\nrepository: models\nrepository_control: public\n\
+             poll_seconds: 0.5\nmodels:\n  - name: a\n    path: a.onnx\n    settings:\n      \
+             batching: required\n      max_delay_us: 500\n",
+        )
+        .unwrap();
+        assert_eq!(config.http.port(), 9000);
+        assert_eq!(config.grpc.port(), 8001);
+        assert_eq!(config.repository, Some(PathBuf::from("/etc/landfall/models")));
+        assert_eq!(config.repository_control, RepositoryControl::Public);
+        assert_eq!(config.models[0].version, 1);
+        let serving = config.models[0].settings.serving().unwrap();
+        assert_eq!(serving.max_delay, Duration::from_micros(500));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert!(parse("htpp: 1").unwrap_err().contains("htpp"));
+        assert!(parse("poll_seconds: -1").unwrap_err().contains("poll_seconds"));
+        assert!(parse("models: [{name: a}]").unwrap_err().contains("path"));
+    }
+}

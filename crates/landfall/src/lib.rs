@@ -1,0 +1,22 @@
+//! The composition root: command line, configuration, sockets, HTTP, gRPC, wall clock.
+//!
+//! * [`commands`]: one file per command.
+//! * [`config`]: what users declare, in files and flags.
+//! * [`repository`]: the model folder, watched, and what of it is served.
+//! * [`serving`]: the running server, free of any protocol.
+//! * [`http`], [`grpc`], [`admin`]: its three listeners.
+//! * [`metrics`], [`logs`]: what operators see.
+//!
+//! Architecture invariant: no algorithms here; models run behind `landfall_predict::Executable`.
+
+pub mod admin;
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod grpc;
+pub mod http;
+pub mod loading;
+pub mod logs;
+pub mod metrics;
+pub mod repository;
+pub mod serving;

@@ -1,0 +1,204 @@
+//! The model repository: what could be served, and bringing the catalog in line with it.
+//!
+//! A folder `<name>/<version>/model.onnx` or `model.landfall`, with an optional `<name>/model.yaml`.
+//! It is polled rather than watched, because change notifications do not reach network file
+//! systems and mounted volumes. A version is loaded only when its files have stood still for a
+//! while, so a copy in progress is not mistaken for a model.
+//!
+//! A name from a request is only ever compared with names found in the folder; it never becomes a
+//! path.
+
+mod scan;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use landfall_predict::{
+    Available, Catalog, ErrorKind, LoadedModel, Loader, PredictError, Reconciled,
+};
+
+use crate::config::{ModelFile, SingleModel};
+use crate::loading::OpenModel;
+
+pub use scan::{FoundModel, FoundVersion, Settling, scan_folder};
+pub use watch::Watcher;
+
+/// The models that could be served.
+pub struct Repository {
+    catalog: Arc<Catalog>,
+    opener: Arc<dyn OpenModel>,
+    folder: Option<PathBuf>,
+    singles: Vec<SingleModel>,
+    settling: Mutex<Settling>,
+    /// Models that a caller unloaded: only a caller loads them again.
+    unloaded: Mutex<BTreeSet<String>>,
+    /// Models found in the newest look at the folder.
+    known: Mutex<BTreeSet<String>>,
+}
+
+impl Repository {
+    /// A repository over a folder, single files, or both.
+    pub fn new(
+        catalog: Arc<Catalog>,
+        opener: Arc<dyn OpenModel>,
+        folder: Option<PathBuf>,
+        singles: Vec<SingleModel>,
+        settle: Duration,
+    ) -> Repository {
+        Repository {
+            catalog,
+            opener,
+            folder,
+            singles,
+            settling: Mutex::new(Settling::new(settle)),
+            unloaded: Mutex::default(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Everything there is now. The error says why the folder cannot be read.
+    pub fn scan(&self) -> Result<BTreeMap<String, FoundModel>, String> {
+        let mut found = match &self.folder {
+            Some(folder) => {
+                let mut settling = lock(&self.settling);
+                scan_folder(folder, &mut settling)?
+            }
+            None => BTreeMap::new(),
+        };
+        for single in &self.singles {
+            found.insert(single.name.clone(), scan::single(single));
+        }
+        Ok(found)
+    }
+
+    /// Brings the catalog in line with what there is. Models load side by side; returns when all
+    /// have succeeded or failed. Whether some version still has to stand still for longer.
+    pub fn reconcile(&self) -> Result<bool, String> {
+        let found = self.scan()?;
+        let unloaded = lock(&self.unloaded).clone();
+        let next: BTreeSet<String> = found.keys().cloned().collect();
+        let gone: Vec<String> = lock(&self.known).difference(&next).cloned().collect();
+        *lock(&self.known) = next;
+        let wanted: Vec<_> = found.iter().filter(|(name, _)| !unloaded.contains(*name)).collect();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        for group in wanted.chunks(threads) {
+            std::thread::scope(|scope| {
+                for (name, model) in group {
+                    scope.spawn(|| self.apply(name, model, false));
+                }
+            });
+        }
+        for name in gone {
+            tracing::info!(model = name, "model left the repository");
+            self.catalog.unload(&name);
+            self.catalog.forget(&name);
+        }
+        Ok(found.values().any(|model| model.settling))
+    }
+
+    fn apply(&self, name: &str, model: &FoundModel, explicit: bool) -> Option<Reconciled> {
+        let file = match &model.settings {
+            Ok(file) => file,
+            Err(problem) => {
+                self.catalog.report_unavailable(name, problem);
+                return None;
+            }
+        };
+        let available: Vec<Available> = model
+            .versions
+            .iter()
+            .map(|(&version, found)| Available { version, revision: found.revision })
+            .collect();
+        let loader = FolderLoader { opener: &*self.opener, model, file };
+        let settings = file.settings();
+        let done = if explicit {
+            self.catalog.load(name, &settings, &available, &loader)
+        } else {
+            self.catalog.reconcile(name, &settings, &available, &loader)
+        };
+        if model.versions.is_empty() && !model.settling {
+            self.catalog.report_unavailable(name, &model.nothing_found());
+        }
+        report(name, &done);
+        Some(done)
+    }
+
+    /// Loads a model because a caller asks for it.
+    pub fn load(&self, name: &str) -> Result<(), PredictError> {
+        let unavailable = |problem| PredictError::new(ErrorKind::Unavailable, problem);
+        let found = self.scan().map_err(unavailable)?;
+        let Some(model) = found.get(name) else {
+            let message = format!("model '{name}' is not in the repository");
+            return Err(PredictError::new(ErrorKind::NotFound, message));
+        };
+        lock(&self.unloaded).remove(name);
+        if let Err(problem) = &model.settings {
+            self.catalog.report_unavailable(name, problem);
+            return Err(PredictError::new(ErrorKind::InvalidArgument, problem.clone()));
+        }
+        let done = self.apply(name, model, true).unwrap_or_default();
+        if let Some((version, reason)) = done.failed.first() {
+            let message = format!("cannot load model '{name}' version {version}: {reason}");
+            return Err(PredictError::new(ErrorKind::Internal, message));
+        }
+        if self.catalog.ready_versions(name).is_empty() {
+            let message =
+                format!("model '{name}' has no version to load: {}", model.nothing_found());
+            return Err(PredictError::new(ErrorKind::NotFound, message));
+        }
+        Ok(())
+    }
+
+    /// Takes a model out of service because a caller asks for it; unknown names are ignored.
+    /// Returns when its requests in flight are done.
+    pub fn unload(&self, name: &str) {
+        if lock(&self.known).contains(name) {
+            lock(&self.unloaded).insert(name.to_owned());
+        }
+        if self.catalog.unload(name) {
+            tracing::info!(model = name, "unloaded");
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn report(name: &str, done: &Reconciled) {
+    for version in &done.loaded {
+        tracing::info!(model = name, version, "ready");
+    }
+    for version in &done.unloaded {
+        tracing::info!(model = name, version, "unloaded");
+    }
+    for (version, reason) in &done.failed {
+        tracing::error!(model = name, version, reason, "cannot load");
+    }
+    for (label, reason) in &done.refused_labels {
+        tracing::warn!(model = name, label, reason, "label not moved");
+    }
+}
+
+struct FolderLoader<'r> {
+    opener: &'r dyn OpenModel,
+    model: &'r FoundModel,
+    file: &'r ModelFile,
+}
+
+impl Loader for FolderLoader<'_> {
+    fn load(&self, _model: &str, version: u64) -> Result<LoadedModel, String> {
+        let found = self.model.versions.get(&version);
+        let found = found.ok_or_else(|| format!("version {version} is gone"))?;
+        let mut loaded = self.opener.open(&found.path, self.file.serving()?)?;
+        let signature = match &loaded.steps {
+            Some(steps) => steps.signature(),
+            None => loaded.executable.signature(),
+        };
+        loaded.config.warm_up = self.file.warm_up(signature)?;
+        Ok(loaded)
+    }
+}

@@ -1,0 +1,17 @@
+//! JSON without an intermediate tree: numbers go straight into typed buffers.
+//!
+//! A general JSON value costs 32 bytes and a branch per number; prediction requests are mostly
+//! numbers. The reader is a cursor that the caller drives, so a tensor is parsed by a loop over its
+//! element type.
+//!
+//! Non-finite numbers: written as the strings `"NaN"`, `"Infinity"`, `"-Infinity"` (protobuf's JSON
+//! mapping), so that every reply is valid JSON; read from those strings and from the bare words that
+//! Python's `json` module writes.
+
+mod array;
+mod reader;
+mod write;
+
+pub use array::{Array, ArrayError};
+pub use reader::{MAX_DEPTH, Reader};
+pub use write::{write_string, write_tensor_flat, write_tensor_nested};
