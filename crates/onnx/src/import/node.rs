@@ -62,6 +62,9 @@ impl<'m> Importer<'m> {
             inputs.push(if name.is_empty() { None } else { scope.get(name).flatten() });
         }
         let used = node.output.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
+        if used == 0 {
+            return Err("it has no outputs".to_owned().into());
+        }
         let mut outputs = Vec::with_capacity(used);
         for &name in &node.output[..used] {
             outputs.push(match name {

@@ -89,6 +89,7 @@ const RULES: &[Rule] = rules! {
     ONNX ["DFT"] < 20                                      => moved_to_inputs::dft;
 
     ML   ["LabelEncoder"] < 2                              => classical::label_encoder;
+    ML   ["LinearClassifier"] < ANY                        => classical::multi_class;
 
     ONNX ["SimplifiedLayerNormalization"] < ANY            => normalization::simplified;
     MICROSOFT ["SimplifiedLayerNormalization"] < ANY       => normalization::simplified;
