@@ -21,7 +21,7 @@ mod quantized;
 mod resize;
 mod softmax;
 
-pub(crate) use draft::{Draft, Refusal};
+pub(crate) use draft::{Draft, Refusal, insert};
 
 /// The newest operator-set version known of each domain.
 pub(crate) const NEWEST: [(&str, i64); 3] = [(ONNX, 28), (ML, 5), (MICROSOFT, 1)];
