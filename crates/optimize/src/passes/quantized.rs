@@ -360,7 +360,8 @@ mod tests {
               const %wz: i8[2] = [0, 0]
               const %ys: f32[] = [0.5]
               const %yz: u8[] = [10]
-              %y = landfall.QuantizedConv(%x, %xs, %xz, %w, %ws, %wz, %ys, %yz, %b) {low=10, high=22, pads=[0,0,0,0], strides=[1,1], dilations=[1,1]}
+              %y = landfall.QuantizedConv(%x, %xs, %xz, %w, %ws, %wz, %ys, %yz, %b)
+                {low=10, high=22, pads=[0,0,0,0], strides=[1,1], dilations=[1,1]}
               output %y
             }"#,
         );
