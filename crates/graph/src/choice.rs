@@ -60,6 +60,8 @@ choices! {
     }
     /// Order of depth and space blocks.
     DepthOrder { #[default] DepthColumnRow = "DCR", ColumnRowDepth = "CRD" }
+    /// What a pooling window reduces to.
+    PoolKind { #[default] Max = "max", Average = "average" }
     /// Which GELU is meant.
     GeluApproximation { #[default] None = "none", Tanh = "tanh" }
 }

@@ -13,6 +13,8 @@ mod convolution;
 mod elementwise;
 mod matmul;
 mod movement;
+mod quantization;
+mod reduction;
 mod shape_values;
 #[cfg(test)]
 mod tests;
@@ -116,7 +118,14 @@ fn known_ints(tensor: &Tensor) -> Option<Vec<Int>> {
 type Rule = fn(&Operands<'_>) -> Option<Result<Vec<Fact>, InferError>>;
 
 /// The families; the first that knows the operator answers.
-const RULES: &[Rule] = &[elementwise::infer, matmul::infer, convolution::infer, movement::infer];
+const RULES: &[Rule] = &[
+    elementwise::infer,
+    matmul::infer,
+    convolution::infer,
+    movement::infer,
+    reduction::infer,
+    quantization::infer,
+];
 
 /// What is known of the results of `op`, given what is known of its operands (`None` for one left
 /// out). Always `outputs` facts.

@@ -13,6 +13,26 @@
 //!   `[M, C / group, kernel...]`.
 //! - `FusedMatMul(a, b, bias?, residual?)`: `a [..., M, K]` times `b [K, N]`, plus `bias [N]` and a
 //!   residual of the output's shape, then activation.
+//! - `FusedAttention(q, k, v, mask?)`: `softmax(scale q kᵀ + mask) v` for every head. `q` is
+//!   `[B, Sq, heads Dk]`, `k` `[B, Skv, heads Dk]`, `v` `[B, Skv, heads Dv]`, the result
+//!   `[B, Sq, heads Dv]`; head `h` owns the columns from `h D`. `mask` broadcasts to
+//!   `[B, heads, Sq, Skv]`.
+//! - `ChannelsLastPool(x)`: `MaxPool` or `AveragePool` of `x [N, spatial..., C]`, with the meaning of
+//!   the ONNX attributes of those names; `pads`, `strides` and `dilations` are always given.
+//! - `QuantizedConv(x, x_scale, x_zero, w, w_scale, w_zero, y_scale?, y_zero?, bias?)`: a convolution
+//!   of `u8` or `i8` operands, laid out like `FusedConv`; scales and zero points are constants,
+//!   those of `w` either scalars or `[M]`, those of `x` and `y` scalars. The accumulator
+//!   `acc = Σ (x - x_zero)(w - w_zero) + bias` is exact in `i32`, as is `bias [M]`. With `y_scale`
+//!   the result is `y_zero + acc x_scale w_scale / y_scale`, rounded half to even and clamped to
+//!   `low..=high` (the whole range of `y_zero`'s type if absent), of that type. Without, it is
+//!   `acc x_scale w_scale` in `f32`.
+//! - `QuantizedMatMul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale?, y_zero?, bias?)`: the same for
+//!   `a [..., M, K]` times the constant `b [K, N]`; `b_scale`, `b_zero` are scalars or `[N]`, `bias`
+//!   is `[N]`.
+//! - `DynamicQuantMatMul(a, b, b_scale, b_zero?, bias?)`: `a [..., M, K]` in `f32` is quantised to `u8`
+//!   over the range of the whole tensor as by `DynamicQuantizeLinear`, multiplied exactly by the
+//!   constant `b [K, N]` of `u8` or `i8`, and scaled back to `f32`; then `bias [N]` in `f32` and the
+//!   activation.
 //!
 //! Source of names, attributes and defaults: the ONNX operator schemas.
 
@@ -423,12 +443,26 @@ operators! {
         plain: {
         }
         attributed: {
+            ChannelsLastPool {
+                ceil_mode: bool = false, count_include_pad: bool = false,
+                dilations: Vec<i64> = Vec::new(), kernel_shape: Vec<i64> = Vec::new(),
+                kind: PoolKind = PoolKind::default(), pads: Vec<i64> = Vec::new(),
+                strides: Vec<i64> = Vec::new(),
+            }
+            DynamicQuantMatMul { activation: Activation = Activation::None, }
+            FusedAttention { heads: i64, scale: f32 = 1.0, }
             FusedConv {
                 activation: Activation = Activation::None, channels_last: bool = false,
                 dilations: Vec<i64> = Vec::new(), group: i64 = 1, pads: Vec<i64> = Vec::new(),
                 strides: Vec<i64> = Vec::new(),
             }
             FusedMatMul { activation: Activation = Activation::None, }
+            QuantizedConv {
+                channels_last: bool = false, dilations: Vec<i64> = Vec::new(), group: i64 = 1,
+                high: Option<i64> = None, low: Option<i64> = None, pads: Vec<i64> = Vec::new(),
+                strides: Vec<i64> = Vec::new(),
+            }
+            QuantizedMatMul { high: Option<i64> = None, low: Option<i64> = None, }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Prints the speed of kernels as a share of this core's measured peak of fused multiply-adds.
 //!
 //! `cargo run --release -p landfall-kernels --example measure [FILTER]`
+#![allow(unsafe_code, reason = "the peak is measured with intrinsics")]
 
 use std::time::Instant;
 
@@ -19,20 +20,27 @@ fn best(mut f: impl FnMut()) -> f64 {
     best
 }
 
-/// FLOP/s of 12 independent chains of 256-bit fused multiply-adds.
+const ROUNDS: usize = 200_000;
+
+/// 12 independent chains of 256-bit fused multiply-adds.
 #[target_feature(enable = "avx2,fma")]
-fn peak_fma() -> f64 {
+fn chains() -> std::arch::x86_64::__m256 {
     use std::arch::x86_64::*;
-    const ROUNDS: usize = 200_000;
-    let mut sums = [_mm256_set1_ps(0.5); 12];
-    let (a, b) = (std::hint::black_box(_mm256_set1_ps(0.999)), _mm256_set1_ps(0.001));
-    let seconds = best(|| {
-        for _ in 0..ROUNDS {
-            for sum in &mut sums {
-                *sum = _mm256_fmadd_ps(*sum, a, b);
-            }
+    let mut sums = [_mm256_set1_ps(std::hint::black_box(0.5)); 12];
+    let (a, b) = (_mm256_set1_ps(std::hint::black_box(0.999)), _mm256_set1_ps(0.001));
+    for _ in 0..ROUNDS {
+        for sum in &mut sums {
+            *sum = _mm256_fmadd_ps(*sum, a, b);
         }
-        sums = std::hint::black_box(sums);
+    }
+    sums.into_iter().reduce(|x, y| _mm256_add_ps(x, y)).unwrap_or(a)
+}
+
+/// FLOP/s of this core, measured.
+fn peak_fma() -> f64 {
+    let seconds = best(|| {
+        // SAFETY: `main` found AVX2 and FMA.
+        std::hint::black_box(unsafe { chains() });
     });
     (ROUNDS * 12 * 16) as f64 / seconds
 }
@@ -79,12 +87,46 @@ fn products(exec: Exec<'_>, peak: f64) {
     }
 }
 
+fn convolutions(exec: Exec<'_>, peak: f64) {
+    let cases = [
+        (56, 64, 64, 3, 1, 1),
+        (14, 256, 256, 3, 1, 1),
+        (7, 512, 512, 3, 1, 1),
+        (56, 256, 64, 1, 1, 1),
+        (56, 64, 256, 1, 1, 1),
+        (56, 96, 96, 3, 1, 96),
+        (112, 32, 32, 3, 1, 32),
+        (14, 384, 384, 5, 1, 384),
+        (224, 3, 64, 7, 2, 1),
+        (224, 3, 32, 3, 2, 1),
+        (56, 128, 128, 3, 1, 32),
+    ];
+    for (size, channels, outputs, kernel, stride, groups) in cases {
+        let window = Window2d::new([1, size, size, channels], [kernel; 2])
+            .with_stride([stride; 2])
+            .with_pads([kernel / 2; 4]);
+        let conv = Conv2d { window, out_channels: outputs, groups };
+        let mut packed = vec![0.0; conv.packed_weights_len()];
+        conv.pack_weights(&data(outputs * conv.depth()), &mut packed);
+        let (input, bias) = (data(window.input_len()), data(outputs));
+        let mut out = vec![0.0; window.positions() * outputs];
+        let epilogue = Epilogue { bias: Some(&bias), residual: None, activation: Activation::Relu };
+        let seconds = best(|| {
+            let out = RowsMut { data: &mut out, stride: outputs };
+            conv2d(exec, &conv, &input, &packed, &epilogue, out);
+        });
+        let flop = 2.0 * (window.positions() * outputs * conv.depth()) as f64;
+        let name =
+            format!("conv {channels}>{outputs} {size}² {kernel}x{kernel}/{stride} g{groups}");
+        report(&name, flop, seconds, peak);
+    }
+}
+
 fn main() {
     let filter = std::env::args().nth(1).unwrap_or_default();
     let cpu = Cpu::detect();
     assert!(cpu.isa() >= Isa::Avx2, "peak is measured with AVX2");
-    // SAFETY: AVX2 and FMA were just found.
-    let peak = unsafe { peak_fma() };
+    let peak = peak_fma();
     println!("{} {:?}, peak of 256-bit FMA {:.1} GFLOP/s", cpu.isa(), cpu.caches(), peak / 1e9);
     for threads in [1, 2] {
         let pool = Pool::new(threads).expect("threads");
@@ -92,6 +134,9 @@ fn main() {
         println!("threads {threads}");
         if "gemm".contains(&filter) {
             products(exec, peak * threads as f64);
+        }
+        if "conv".contains(&filter) {
+            convolutions(exec, peak * threads as f64);
         }
     }
 }

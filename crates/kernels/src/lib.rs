@@ -12,24 +12,31 @@
 #![allow(unsafe_code, reason = "the home of SIMD, threads over borrowed data and unchecked tiles")]
 
 mod cache;
+mod conv;
+pub mod elementwise;
 mod gemm;
 mod isa;
 mod math;
+pub mod movement;
 mod parallel;
 mod pool;
 mod rows;
+mod rowwise;
 mod scratch;
 mod shared;
 mod simd;
 
 pub use cache::CacheSizes;
+pub use conv::{Conv2d, Window2d, average_pool, conv2d, global_average_pool, max_pool};
 pub use gemm::{
     Epilogue, MatMul, MatrixLayout, PANEL, PackedB, RowsMut, RowsRef, gemm, matmul, pack_b,
     packed_b_len, unpack_b,
 };
 pub use isa::{Cpu, Isa, IsaError};
+pub(crate) use math::erf_f64;
 pub use math::{Activation, activate};
 pub use pool::Pool;
+pub use rowwise::{Mask, NormKind, Normalize, Softmax, normalize, softmax};
 
 /// What a kernel runs on: the instructions that exist and the threads to use.
 #[derive(Debug, Clone, Copy)]

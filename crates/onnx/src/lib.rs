@@ -1,1 +1,20 @@
 //! ONNX bytes to and from the graph IR.
+//!
+//! [`import_file`] maps a model and turns it into a [`landfall_graph::Graph`] in which every
+//! operator means what the newest ONNX operator set says. Weights are never copied: they stay
+//! slices of the mapped file.
+//!
+//! Architecture invariant: this crate knows nothing of passes, kernels or the runtime. Everything
+//! that depends on ONNX versions lives in [`upgrade`], nothing above this crate does.
+
+mod dtype;
+mod error;
+mod external;
+mod import;
+mod proto;
+mod tensor;
+mod upgrade;
+mod wire;
+
+pub use error::{ImportError, Malformed, UnsupportedNode};
+pub use import::{ClassLabels, Imported, Metadata, import_bytes, import_file, tensor_from_proto};

@@ -13,6 +13,7 @@ mod executable;
 #[cfg(test)]
 mod fakes;
 mod lock;
+pub mod pipeline;
 mod request;
 mod router;
 mod servable;

@@ -14,6 +14,8 @@ mod lower;
 pub mod memory;
 mod model;
 mod plan;
+#[cfg(test)]
+mod tests;
 mod weights;
 
 pub use error::{CompileError, KernelError, NodeError, RunError};

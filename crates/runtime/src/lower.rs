@@ -1,6 +1,9 @@
 //! Operators to kernels: one file for each family, the first that knows the operator answers.
 
 mod elementwise;
+mod movement;
+mod text_cast;
+pub(crate) mod types;
 
 use std::sync::Arc;
 
@@ -49,7 +52,7 @@ pub(crate) struct Site<'a> {
 
 type Rule = fn(&Site<'_>) -> Option<Result<Lowered, KernelError>>;
 
-const RULES: &[Rule] = &[elementwise::lower];
+const RULES: &[Rule] = &[elementwise::lower, movement::lower];
 
 /// The kernel for a node, or why there is none.
 pub(crate) fn lower(site: &Site<'_>) -> Result<Lowered, KernelError> {

@@ -126,7 +126,7 @@ pub(super) fn infer(operands: &Operands<'_>) -> Option<Result<Vec<Fact>, InferEr
                     pads: &$op.pads,
                     ceil_mode: $op.ceil_mode,
                 };
-                pool(operands.dims(0), &window, dtype)
+                pool(operands.dims(0), &window, 2, dtype)
             })
         }};
     }
@@ -140,6 +140,23 @@ pub(super) fn infer(operands: &Operands<'_>) -> Option<Result<Vec<Fact>, InferEr
             let last = op.channels_last;
             conv(x, w, dtype, auto_pad, &op.strides, &op.dilations, &op.pads, last)
         }
+        Op::QuantizedConv(op) => {
+            let (x, w) = (operands.dims(0), operands.dims(3));
+            let dtype = if operands.has(7) { operands.dtype(7) } else { Some(DType::F32) };
+            let last = op.channels_last;
+            conv(x, w, dtype, AutoPad::NotSet, &op.strides, &op.dilations, &op.pads, last)
+        }
+        Op::ChannelsLastPool(op) => kernel_shape(&op.kernel_shape).and_then(|kernel| {
+            let window = Window {
+                auto_pad: AutoPad::NotSet,
+                kernel: &kernel,
+                strides: &op.strides,
+                dilations: &op.dilations,
+                pads: &op.pads,
+                ceil_mode: op.ceil_mode,
+            };
+            pool(operands.dims(0), &window, 1, dtype)
+        }),
         Op::AveragePool(op) => pool!(op),
         Op::LpPool(op) => pool!(op),
         Op::MaxPool(op) => {
@@ -207,7 +224,13 @@ fn conv(
     Ok(Fact::new(dtype, Some(dims)))
 }
 
-fn pool(x: Option<&[Dim]>, window: &Window<'_>, dtype: Option<DType>) -> Result<Fact, InferError> {
+/// Pools the spatial axes, which start at `first`: 2, or 1 if channels are last.
+fn pool(
+    x: Option<&[Dim]>,
+    window: &Window<'_>,
+    first: usize,
+    dtype: Option<DType>,
+) -> Result<Fact, InferError> {
     let Some(x) = x else { return Ok(Fact::new(dtype, None)) };
     if x.len() != window.kernel.len() + 2 {
         return InferError::because(format!(
@@ -216,9 +239,9 @@ fn pool(x: Option<&[Dim]>, window: &Window<'_>, dtype: Option<DType>) -> Result<
             window.kernel.len()
         ));
     }
-    let mut dims = x[..2].to_vec();
+    let mut dims = x.to_vec();
     for axis in 0..window.kernel.len() {
-        dims.push(window.dim(axis, &x[2 + axis])?);
+        dims[first + axis] = window.dim(axis, &x[first + axis])?;
     }
     Ok(Fact::new(dtype, Some(dims)))
 }

@@ -9,13 +9,31 @@ use crate::{Dim, Op};
 pub(super) fn infer(operands: &Operands<'_>) -> Option<Result<Vec<Fact>, InferError>> {
     let dtype = operands.dtype(0);
     let result = match operands.op {
-        Op::MatMul | Op::FusedMatMul(_) => matmul(operands, 0, 1, dtype),
+        Op::MatMul | Op::FusedMatMul(_) | Op::DynamicQuantMatMul(_) => {
+            matmul(operands, 0, 1, dtype)
+        }
+        Op::QuantizedMatMul(_) => {
+            let dtype = if operands.has(7) { operands.dtype(7) } else { Some(DType::F32) };
+            matmul(operands, 0, 3, dtype)
+        }
+        Op::FusedAttention(_) => Ok(attention(operands, dtype)),
         Op::MatMulInteger => matmul(operands, 0, 1, Some(DType::I32)),
         Op::QLinearMatMul => matmul(operands, 0, 3, operands.dtype(7)),
         Op::Gemm(op) => gemm(operands, op.trans_a, op.trans_b),
         _ => return None,
     };
     Some(result.map(|fact| vec![fact]))
+}
+
+/// `[B, Sq, heads Dv]`, from `q [B, Sq, heads Dk]` and `v [B, Skv, heads Dv]`.
+fn attention(operands: &Operands<'_>, dtype: Option<DType>) -> Fact {
+    let dims = match (operands.dims(0), operands.dims(2)) {
+        (Some([batch, rows, _]), Some([_, _, columns])) => {
+            Some(vec![batch.clone(), rows.clone(), columns.clone()])
+        }
+        _ => None,
+    };
+    Fact::new(dtype, dims)
 }
 
 fn inner(a: &Dim, b: &Dim) -> Result<(), InferError> {

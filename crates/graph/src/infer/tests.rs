@@ -77,3 +77,37 @@ fn impossible_operands_are_errors_that_name_the_node() {
         error("input %a: f32[6] const %s: i64[2] = [4, -1] %y = Reshape(%a, %s) output %y");
     assert!(message.contains("6 elements do not divide into rows of 4"), "{message}");
 }
+
+#[test]
+fn reductions_keep_or_drop_their_axes() {
+    let lines = annotated(
+        "input %x: f32[N,3,8]
+         const %last: i64[1] = [-1]
+         %a = ReduceMean(%x, %last)
+         %b = ReduceSum(%x, %last) {keepdims=0}
+         %c = ReduceMax(%x)
+         %d = ArgMax(%x) {axis=1, keepdims=0}
+         %e = LayerNormalization(%x, %x)
+         output %a",
+    );
+    let types: Vec<&str> = lines.iter().filter_map(|line| line.split(" =").next()).collect();
+    assert_eq!(
+        types,
+        ["%a: f32[N,3,1]", "%b: f32[N,3]", "%c: f32[1,1,1]", "%d: i64[N,8]", "%e: f32[N,3,8]"]
+    );
+}
+
+#[test]
+fn fused_operators_have_their_shapes() {
+    let lines = annotated(
+        "input %x: f32[N,8,8,3]
+         input %q: f32[N,S,32]
+         input %k: f32[N,T,32]
+         input %v: f32[N,T,64]
+         %a = landfall.ChannelsLastPool(%x) {kernel_shape=[2,2], strides=[2,2], pads=[0,0,0,0]}
+         %b = landfall.FusedAttention(%q, %k, %v) {heads=4}
+         output %a",
+    );
+    assert!(lines[0].starts_with("%a: f32[N,4,4,3] ="));
+    assert!(lines[1].starts_with("%b: f32[N,S,64] ="));
+}

@@ -134,13 +134,13 @@ impl Part<'_> {
                 // SAFETY: inside the first panel.
                 let b = unsafe { b.add(depth.start * PANEL) };
                 let last = depth_block + 1 == depth_blocks;
+                let state = Progress { resume: depth_block > 0, last };
                 for tile in 0..tiles {
                     let rows = parallel::share(self.rows.len(), tiles, tile);
                     let first = self.rows.start + rows.start;
                     table.clear();
                     self.product.rows.fill(first, rows.len(), depth.clone(), table);
-                    let resume = depth_block > 0;
-                    self.run_row(s, first, rows.len(), block.clone(), b, table, (resume, last));
+                    self.run_row(s, first, rows.len(), block.clone(), b, table, state);
                 }
             }
         });
@@ -156,54 +156,86 @@ impl Part<'_> {
         block: Range<usize>,
         b: *const f32,
         table: &RowTable,
-        (resume, last): (bool, bool),
+        state: Progress,
+    ) {
+        let panel_stride = self.product.rows.depth() * PANEL;
+        let mut panel = block.start;
+        for (vectors, tile_panels) in widths::<S>(count).iter().map(|v| (*v, v * S::LANES / PANEL))
+        {
+            while panel + tile_panels <= block.end {
+                let b = b.wrapping_add((panel - block.start) * panel_stride);
+                self.run_one(s, first, count, panel * PANEL, vectors, b, table, state);
+                panel += tile_panels;
+            }
+        }
+    }
+
+    /// One tile, from column `col`.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "the loop variables of one nest, cut at its core")]
+    fn run_one<S: Simd>(
+        &self,
+        s: S,
+        first: usize,
+        count: usize,
+        col: usize,
+        vectors: usize,
+        b: *const f32,
+        table: &RowTable,
+        state: Progress,
     ) {
         let p = self.product;
-        let panel_stride = p.rows.depth() * PANEL;
-        let mut panel = block.start;
-        while panel < block.end {
-            let fits = |v: &&usize| **v * S::LANES / PANEL <= block.end - panel;
-            let vectors = widths::<S>(count).iter().find(fits).copied().unwrap_or(PANEL / S::LANES);
-            let tile_panels = vectors * S::LANES / PANEL;
-            let col = panel * PANEL;
-            let cols = (tile_panels * PANEL).min(p.n - col);
-            // SAFETY: row and column are inside the output, residual and bias, which the product's
-            // makers checked; the panel is inside the block that `b` starts.
-            let args = unsafe {
-                TileArgs {
-                    ptrs: table.ptrs().cast(),
-                    lens: table.lens().as_ptr(),
-                    segments: table.segments(),
-                    b: b.add((panel - block.start) * panel_stride),
-                    panel_stride,
-                    out: p.out.add(first * p.out_stride + col),
-                    out_stride: p.out_stride,
-                    cols,
-                    resume,
-                    finish: last.then(|| p.finish(first, col)),
-                }
-            };
-            run_tile(s, count, vectors, &args);
-            if last && p.activation.as_clamp().is_none() {
-                s.run(ActivateTile {
-                    activation: p.activation,
-                    start: args.out,
-                    rows: count,
-                    cols,
-                    stride: p.out_stride,
-                });
-            }
-            panel += tile_panels;
+        let cols = (vectors * S::LANES).min(p.n - col);
+        let args = TileArgs {
+            ptrs: table.ptrs().cast(),
+            lens: table.lens().as_ptr(),
+            segments: table.segments(),
+            b,
+            panel_stride: p.rows.depth() * PANEL,
+            out: p.out.wrapping_add(first * p.out_stride + col),
+            out_stride: p.out_stride,
+            cols,
+            resume: state.resume,
+            finish: state.last.then(|| p.finish(first, col)),
+        };
+        run_tile(s, count, vectors, &args);
+        if state.last && p.activation.as_clamp().is_none() {
+            s.run(ActivateTile {
+                activation: p.activation,
+                start: args.out,
+                rows: count,
+                cols,
+                stride: p.out_stride,
+            });
         }
     }
 }
 
-impl Product<'_> {
-    /// The epilogue of a tile.
-    ///
-    /// # Safety
-    /// Row and column are inside the output.
-    unsafe fn finish(&self, row: usize, col: usize) -> Finish {
+/// Where a block of depth stands among all.
+#[derive(Clone, Copy)]
+struct Progress {
+    /// Sums of earlier blocks wait in the output.
+    resume: bool,
+    /// The epilogue follows.
+    last: bool,
+}
+
+impl<'a> Product<'a> {
+    /// The same rows into `count` columns of the output from `first` on.
+    pub(crate) fn columns(&self, first: usize, count: usize) -> Product<'a> {
+        let finish = self.finish(0, first);
+        Product {
+            n: count,
+            out: self.out.wrapping_add(first),
+            bias: finish.bias,
+            residual: finish.residual,
+            ..*self
+        }
+    }
+
+    /// The epilogue of a tile that begins at a row and column of the output.
+    #[inline(always)]
+    pub(crate) fn finish(&self, row: usize, col: usize) -> Finish {
         let (low, high) = self.activation.as_clamp().unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
         let offset = |p: *const f32, by: usize| if p.is_null() { p } else { p.wrapping_add(by) };
         Finish {

@@ -9,6 +9,7 @@ mod tile;
 
 pub(crate) use drive::{Product, Right, run};
 pub use pack::{MatrixLayout, PANEL, PackedB, pack_b, packed_b_len, unpack_b};
+pub(crate) use tile::Finish;
 
 use std::ptr;
 

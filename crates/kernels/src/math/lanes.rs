@@ -6,7 +6,7 @@ use crate::simd::Simd;
 
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// ln 2 in two parts: the first has 9 significant bits, so its product with an exponent is exact.
-const LN2_HIGH: f32 = 0.693_359_375;
+const LN2_HIGH: f32 = 355.0 / 512.0;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
 /// `c[0] + x (c[1] + x (c[2] + ...))`.
@@ -32,7 +32,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
     let p = polynomial(
         s,
         r,
-        [0.5, 0.166_666_66, 0.041_666_292, 0.008_333_499, 0.001_394_494_3, 1.979_006_2e-4],
+        [0.5, 0.166_666_67, 0.041_666_29, 0.008_333_499, 0.001_394_494_3, 1.979_006_2e-4],
     );
     let p = s.add(s.fma(s.mul(r, r), p, r), s.splat(1.0));
     let n = s.to_int(n);
@@ -44,7 +44,7 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
 /// `2^n` for `-126 <= n <= 127`.
 #[inline(always)]
 fn power_of_two<S: Simd>(s: S, n: S::I) -> S::F {
-    s.from_bits(s.shl_i::<23>(s.add_i(n, s.splat_i(127))))
+    s.float_from_bits(s.shl_i::<23>(s.add_i(n, s.splat_i(127))))
 }
 
 /// Natural logarithm, at most 1 ULP off over all of f32, subnormals included; NaN below zero.
@@ -60,7 +60,7 @@ pub(crate) fn ln<S: Simd>(s: S, x: S::F) -> S::F {
     let exponent = s.sar_i::<23>(offset);
     let mantissa = s.add_i(s.and_i(offset, s.splat_i(0x007f_ffff)), root);
     let e = s.add(s.to_float(exponent), bias);
-    let f = s.sub(s.from_bits(mantissa), s.splat(1.0));
+    let f = s.sub(s.float_from_bits(mantissa), s.splat(1.0));
     let p = polynomial(
         s,
         f,

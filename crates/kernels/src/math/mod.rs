@@ -5,7 +5,9 @@ pub(crate) mod lanes;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use activation::{ActivateTile, activate_slice};
+pub(crate) use activation::ActivateTile;
+#[cfg(test)]
+pub(crate) use activation::activate_slice;
 pub use activation::{Activation, activate};
 
 /// Error function in double precision, for twins: the Taylor series below 2.5, the continued fraction

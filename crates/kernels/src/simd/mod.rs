@@ -66,7 +66,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn min(self, a: Self::F, b: Self::F) -> Self::F;
     /// The larger; `b` if either is NaN.
     fn max(self, a: Self::F, b: Self::F) -> Self::F;
-    fn sqrt(self, a: Self::F) -> Self::F;
     /// Nearest integer, ties to even.
     fn round(self, a: Self::F) -> Self::F;
     fn less(self, a: Self::F, b: Self::F) -> Self::Mask;
@@ -80,7 +79,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn to_int(self, a: Self::F) -> Self::I;
     fn to_float(self, a: Self::I) -> Self::F;
     fn bits(self, a: Self::F) -> Self::I;
-    fn from_bits(self, a: Self::I) -> Self::F;
+    fn float_from_bits(self, a: Self::I) -> Self::F;
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn sub_i(self, a: Self::I, b: Self::I) -> Self::I;
     fn and_i(self, a: Self::I, b: Self::I) -> Self::I;
@@ -120,7 +119,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     #[inline(always)]
     fn neg(self, a: Self::F) -> Self::F {
-        self.from_bits(self.xor_sign(a))
+        self.float_from_bits(self.xor_sign(a))
     }
 
     #[inline(always)]
@@ -130,14 +129,14 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     #[inline(always)]
     fn abs(self, a: Self::F) -> Self::F {
-        self.from_bits(self.and_i(self.bits(a), self.splat_i(i32::MAX)))
+        self.float_from_bits(self.and_i(self.bits(a), self.splat_i(i32::MAX)))
     }
 
     /// The magnitude of `a`, which must not be negative, with the sign of `sign`.
     #[inline(always)]
     fn with_sign_of(self, a: Self::F, sign: Self::F) -> Self::F {
         let sign = self.and_i(self.bits(sign), self.splat_i(i32::MIN));
-        self.from_bits(self.or_i(self.bits(a), sign))
+        self.float_from_bits(self.or_i(self.bits(a), sign))
     }
 }
 

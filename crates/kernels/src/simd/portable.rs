@@ -67,9 +67,6 @@ impl Simd for Portable {
     fn max(self, a: F, b: F) -> F {
         from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
     }
-    fn sqrt(self, a: F) -> F {
-        a.map(f32::sqrt)
-    }
     fn round(self, a: F) -> F {
         a.map(f32::round_ties_even)
     }
@@ -95,7 +92,7 @@ impl Simd for Portable {
     fn bits(self, a: F) -> I {
         a.map(|x| x.to_bits() as i32)
     }
-    fn from_bits(self, a: I) -> F {
+    fn float_from_bits(self, a: I) -> F {
         a.map(|x| f32::from_bits(x as u32))
     }
     fn add_i(self, a: I, b: I) -> I {

@@ -1,0 +1,137 @@
+//! f32 convolution and pooling over channels-last images.
+//!
+//! A convolution is a matrix product whose left rows are windows of the image, read in place. A
+//! depthwise convolution is computed directly, vectorised over channels.
+
+mod depthwise;
+mod pooling;
+pub(crate) mod rows;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use pooling::{average_pool, global_average_pool, max_pool};
+pub use window::Window2d;
+
+use rows::WindowRows;
+
+use crate::Exec;
+use crate::gemm::{Epilogue, PANEL, Right, RowsMut, packed_b_len, run};
+use crate::rows::{DenseRows, RowSource};
+
+/// A convolution of images `[batch, height, width, channels]` to `[batch, out_height, out_width,
+/// out_channels]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conv2d {
+    /// Windows over the input.
+    pub window: Window2d,
+    /// Output channels, a multiple of `groups`.
+    pub out_channels: usize,
+    /// Groups; divides the input channels.
+    pub groups: usize,
+}
+
+impl Conv2d {
+    /// Whether every channel has its own single filter.
+    pub fn is_depthwise(&self) -> bool {
+        self.groups > 1 && self.groups == self.window.channels && self.groups == self.out_channels
+    }
+
+    /// Input channels of a group.
+    pub fn group_channels(&self) -> usize {
+        self.window.channels / self.groups
+    }
+
+    /// Output channels of a group.
+    pub fn group_outputs(&self) -> usize {
+        self.out_channels / self.groups
+    }
+
+    /// Elements of a window in one group: the depth of the product.
+    pub fn depth(&self) -> usize {
+        self.window.taps() * self.group_channels()
+    }
+
+    /// Whether the input already is the left matrix: 1×1, step 1, no padding, one group.
+    pub(crate) fn is_dense(&self) -> bool {
+        let w = &self.window;
+        w.taps() == 1 && w.stride == [1, 1] && w.pads == [0; 4] && self.groups == 1
+    }
+
+    /// Elements of the packed weights.
+    pub fn packed_weights_len(&self) -> usize {
+        if self.is_depthwise() {
+            return self.window.taps() * self.out_channels;
+        }
+        self.groups * packed_b_len(self.depth(), self.group_outputs())
+    }
+
+    /// Packs weights `[out_channels, channels / groups, kernel height, kernel width]`: for each group
+    /// a packed matrix of depth (tap, channel); depthwise, `[taps, channels]`.
+    ///
+    /// # Panics
+    /// If a slice has the wrong length.
+    pub fn pack_weights(&self, weights: &[f32], out: &mut [f32]) {
+        let (taps, depth, outputs) = (self.window.taps(), self.depth(), self.group_outputs());
+        assert_eq!(weights.len(), self.out_channels * depth, "weights of the wrong length");
+        assert_eq!(out.len(), self.packed_weights_len(), "packed weights of the wrong length");
+        let channels = self.group_channels();
+        let weight = |output: usize, tap: usize, channel: usize| {
+            weights[(output * channels + channel) * taps + tap]
+        };
+        if self.is_depthwise() {
+            for (i, x) in out.iter_mut().enumerate() {
+                *x = weight(i % self.out_channels, i / self.out_channels, 0);
+            }
+            return;
+        }
+        for (row, out) in out.chunks_exact_mut(PANEL).enumerate() {
+            let (panel, k) = (row / depth, row % depth);
+            let panels = outputs.div_ceil(PANEL);
+            let (group, first) = (panel / panels, panel % panels * PANEL);
+            for (j, x) in out.iter_mut().enumerate() {
+                let used = first + j < outputs;
+                let output = group * outputs + first + j;
+                *x = if used { weight(output, k / channels, k % channels) } else { 0.0 };
+            }
+        }
+    }
+}
+
+/// `out[position, o] = activation(conv(input)[position, o] + bias[o] + residual[position, o])`, with
+/// weights packed by [`Conv2d::pack_weights`]; positions are (image, row, column).
+///
+/// # Panics
+/// If an operand is shorter than its shape.
+pub fn conv2d(
+    exec: Exec<'_>,
+    conv: &Conv2d,
+    input: &[f32],
+    weights: &[f32],
+    epilogue: &Epilogue<'_>,
+    mut out: RowsMut<'_>,
+) {
+    assert_eq!(weights.len(), conv.packed_weights_len(), "packed weights of the wrong length");
+    assert_eq!(input.len(), conv.window.input_len(), "input of the wrong length");
+    if conv.is_depthwise() {
+        depthwise::run(exec, conv, input, weights, epilogue, &mut out);
+        return;
+    }
+    let (channels, outputs) = (conv.group_channels(), conv.group_outputs());
+    let packed = packed_b_len(conv.depth(), outputs);
+    for group in 0..conv.groups {
+        let right = Right::Packed(weights[group * packed..].as_ptr());
+        let dense;
+        let windows;
+        let rows: &dyn RowSource = if conv.is_dense() {
+            dense = DenseRows::new(input, conv.window.positions(), channels, channels);
+            &dense
+        } else {
+            let range = group * channels..(group + 1) * channels;
+            windows = WindowRows::new(input, conv.window, range, 0, 1);
+            &windows
+        };
+        let whole = epilogue.product(rows, right, conv.out_channels, &mut out);
+        run(exec, &whole.columns(group * outputs, outputs));
+    }
+}

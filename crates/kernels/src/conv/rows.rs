@@ -1,0 +1,229 @@
+//! A convolution's windows as rows of a matrix, `[positions, kernel height · kernel width · channels]`.
+
+use std::ops::Range;
+use std::ptr;
+
+use super::Window2d;
+use crate::rows::{RowSource, RowTable};
+
+/// Channels below which a tap is too short to be a segment of its own.
+const SHORT: usize = 8;
+
+/// Windows over some channels of an image, read in place.
+///
+/// Where taps are neighbours in memory, a whole kernel row is one segment; rows of the tile that hang
+/// over the left or right edge are copied. Otherwise each tap is a segment, or, if that is too short,
+/// every row is copied.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WindowRows<T> {
+    start: *const T,
+    window: Window2d,
+    /// Channels read, of `window.channels`.
+    channels: usize,
+    /// Every byte of the value outside the image.
+    pad: u8,
+    /// Elements that each row is made a multiple of, by copying and appending zeros.
+    align: usize,
+    /// Elements of a row, the appended ones included.
+    depth: usize,
+    /// Output columns whose windows do not hang over the left or right edge.
+    interior: (usize, usize),
+}
+
+/// Image, output row and output column of a matrix row.
+#[derive(Clone, Copy)]
+struct Position {
+    image: usize,
+    y: usize,
+    x: usize,
+}
+
+// SAFETY: it only reads a slice that `new` borrowed and checked.
+unsafe impl<T: Sync> Sync for WindowRows<T> {}
+
+/// How rows become segments.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    KernelRows,
+    Taps,
+    Copies,
+}
+
+impl<T: Copy + Sync> WindowRows<T> {
+    /// Windows over channels `first..first + channels` of images in `data`. The padding value's
+    /// bytes are all `pad`.
+    ///
+    /// # Panics
+    /// If `data` is not the window's input or the channels are not inside it.
+    pub(crate) fn new(
+        data: &[T],
+        window: Window2d,
+        channels: Range<usize>,
+        pad: u8,
+        align: usize,
+    ) -> WindowRows<T> {
+        assert_eq!(data.len(), window.input_len(), "input of the wrong length");
+        assert!(channels.end <= window.channels, "channels outside the image");
+        let start = data.as_ptr().wrapping_add(channels.start);
+        let channels = channels.len();
+        let depth = (window.taps() * channels).next_multiple_of(align);
+        let interior = window.interior(1);
+        let interior = (interior.start, interior.end);
+        WindowRows { start, window, channels, pad, align, depth, interior }
+    }
+
+    fn cut(&self) -> Cut {
+        let w = &self.window;
+        let dense = self.channels == w.channels && (w.dilation[1] == 1 || w.kernel[1] == 1);
+        let aligned = |len: usize| len.is_multiple_of(self.align);
+        if dense && aligned(w.kernel[1] * self.channels) {
+            Cut::KernelRows
+        } else if self.channels >= SHORT && aligned(self.channels) {
+            Cut::Taps
+        } else {
+            Cut::Copies
+        }
+    }
+
+    /// Where tap (0, 0) of a window lies, or would lie outside the image.
+    fn origin(&self, p: Position) -> *const T {
+        let w = &self.window;
+        let y = (p.image * w.height + p.y * w.stride[0]) as isize - w.pads[0] as isize;
+        let x = (p.x * w.stride[1]) as isize - w.pads[1] as isize;
+        self.start.wrapping_offset((y * w.width as isize + x) * w.channels as isize)
+    }
+
+    /// Elements from tap (0, 0) to another tap.
+    fn tap_offset(&self, ky: usize, kx: usize) -> usize {
+        let w = &self.window;
+        (ky * w.dilation[0] * w.width + kx * w.dilation[1]) * w.channels
+    }
+
+    fn position(&self, row: usize) -> Position {
+        let w = &self.window;
+        let line = row / w.out_width;
+        Position { image: line / w.out_height, y: line % w.out_height, x: row % w.out_width }
+    }
+
+    fn next(&self, p: Position) -> Position {
+        let w = &self.window;
+        match (p.x + 1 < w.out_width, p.y + 1 < w.out_height) {
+            (true, _) => Position { x: p.x + 1, ..p },
+            (false, true) => Position { x: 0, y: p.y + 1, ..p },
+            (false, false) => Position { x: 0, y: 0, image: p.image + 1 },
+        }
+    }
+
+    /// Copies a whole window, padding included, to `to`.
+    fn copy_window(&self, p: Position, to: *mut T) {
+        let w = &self.window;
+        let (ys, xs) = (w.valid_taps(0, p.y), w.valid_taps(1, p.x));
+        let origin = self.origin(p);
+        let whole = ys.len() * xs.len() == w.taps();
+        if !whole || self.depth > w.taps() * self.channels {
+            // SAFETY: `to` has room for the row.
+            unsafe { ptr::write_bytes(to.cast::<u8>(), self.pad, self.depth * size_of::<T>()) };
+        }
+        for ky in ys {
+            for kx in xs.clone() {
+                let from = origin.wrapping_add(self.tap_offset(ky, kx));
+                let offset = (ky * w.kernel[1] + kx) * self.channels;
+                // SAFETY: valid taps are pixels of the image; the window fits `to`.
+                unsafe { ptr::copy_nonoverlapping(from, to.add(offset), self.channels) };
+            }
+        }
+    }
+
+    /// One segment, every row a copy.
+    fn fill_copies(&self, first: usize, count: usize, depth: Range<usize>, table: &mut RowTable) {
+        let bytes = self.depth * size_of::<T>();
+        table.reserve_copies(count * bytes);
+        let segment = table.add_segment(depth.len(), ptr::null());
+        let mut position = self.position(first);
+        for row in 0..count {
+            let copy = table.take_copy(bytes).cast::<T>();
+            self.copy_window(position, copy);
+            position = self.next(position);
+            table.set(segment, row, copy.wrapping_add(depth.start).cast());
+        }
+    }
+
+    /// A segment for each stretch of `taps` taps along a kernel row.
+    fn fill_segments(
+        &self,
+        first: usize,
+        count: usize,
+        depth: Range<usize>,
+        taps: usize,
+        table: &mut RowTable,
+    ) {
+        let w = &self.window;
+        let len = taps * self.channels;
+        let padding = table.padding(len * size_of::<T>(), self.pad);
+        let cut = |index: usize| {
+            let (start, end) = (index * len, (index + 1) * len);
+            start.max(depth.start)..end.min(depth.end)
+        };
+        let segments = depth.start / len..depth.end.div_ceil(len);
+        for index in segments.clone() {
+            table.add_segment(cut(index).len(), padding);
+        }
+        table.reserve_copies(count * self.depth * size_of::<T>());
+        let mut position = self.position(first);
+        for row in 0..count {
+            let p = position;
+            position = self.next(p);
+            let inside = (self.interior.0..self.interior.1).contains(&p.x);
+            if taps > 1 && !inside {
+                let copy = table.take_copy(self.depth * size_of::<T>()).cast::<T>();
+                self.copy_window(p, copy);
+                for (slot, index) in segments.clone().enumerate() {
+                    table.set(slot, row, copy.wrapping_add(cut(index).start).cast());
+                }
+                continue;
+            }
+            let ys = w.valid_taps(0, p.y);
+            let xs = if inside { 0..w.kernel[1] } else { w.valid_taps(1, p.x) };
+            let origin = self.origin(p);
+            let (mut ky, mut kx) = (segments.start * taps / w.kernel[1], 0);
+            if taps == 1 {
+                kx = segments.start % w.kernel[1];
+            }
+            for (slot, index) in segments.clone().enumerate() {
+                if ys.contains(&ky) && xs.contains(&kx) {
+                    let skipped = cut(index).start - index * len;
+                    let start = origin.wrapping_add(self.tap_offset(ky, kx) + skipped);
+                    table.set(slot, row, start.cast());
+                }
+                kx += taps;
+                if kx == w.kernel[1] {
+                    (ky, kx) = (ky + 1, 0);
+                }
+            }
+        }
+    }
+}
+
+// SAFETY: pointers go to taps inside the image, to copies, or to padding; all as long as a segment.
+unsafe impl<T: Copy + Sync> RowSource for WindowRows<T> {
+    fn rows(&self) -> usize {
+        self.window.positions()
+    }
+
+    fn depth(&self) -> usize {
+        self.depth
+    }
+
+    fn fill(&self, first: usize, count: usize, depth: Range<usize>, table: &mut RowTable) {
+        if depth.is_empty() {
+            return;
+        }
+        match self.cut() {
+            Cut::KernelRows => {
+                self.fill_segments(first, count, depth, self.window.kernel[1], table);
+            }
+            Cut::Taps => self.fill_segments(first, count, depth, 1, table),
+            Cut::Copies => self.fill_copies(first, count, depth, table),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The contract with whoever can compute: constant folding asks for values through it.
+
+use landfall_graph::Op;
+use landfall_tensor::Tensor;
+
+/// Computes one operator on constant operands.
+pub trait Evaluate {
+    /// The results in the operator's order, or `None` if the operator is not supported or fails;
+    /// the node is then left for the runtime, which reports the failure.
+    fn evaluate(&self, op: &Op, inputs: &[Option<Tensor>]) -> Option<Vec<Tensor>>;
+}
+
+/// Computes nothing: folding that needs values is then left out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoEvaluator;
+
+impl Evaluate for NoEvaluator {
+    fn evaluate(&self, _: &Op, _: &[Option<Tensor>]) -> Option<Vec<Tensor>> {
+        None
+    }
+}

@@ -1,0 +1,86 @@
+//! Whole graphs, from text to results.
+
+use landfall_graph::text::parse;
+use landfall_tensor::{Shape, Tensor};
+
+use crate::{CompileError, Model, Options, RunError};
+
+fn model(body: &str) -> Model {
+    let graph = parse(&format!("graph \"g\" {{ {body} }}"), &[]).unwrap();
+    Model::compile(graph, &Options::default()).unwrap()
+}
+
+fn floats(shape: impl Into<Shape>, values: &[f32]) -> Tensor {
+    Tensor::from_slice(shape.into(), values).unwrap()
+}
+
+#[test]
+fn a_graph_with_symbolic_shapes_runs_for_several_of_them() {
+    let model = model(
+        "input %x: f32[N,2]
+         const %b: f32[2] = [10.0, 20.0]
+         %h = Add(%x, %b)
+         %t = Transpose(%h) {perm=[1,0]}
+         %y = Relu(%t)
+         output %y",
+    );
+    let one = model.run(&[floats([1, 2], &[1.0, -50.0])]).unwrap();
+    assert_eq!(one[0], floats([2, 1], &[11.0, 0.0]));
+    let two = model.run(&[floats([2, 2], &[1.0, 2.0, 3.0, 4.0])]).unwrap();
+    assert_eq!(two[0], floats([2, 2], &[11.0, 13.0, 22.0, 24.0]));
+}
+
+#[test]
+fn outputs_may_be_inputs_constants_or_aliases() {
+    let model = model(
+        "input %x: f32[2,2]
+         const %c: i64[1] = [7]
+         const %s: i64[1] = [-1]
+         %r = Reshape(%x, %s)
+         output %x output %c output %r",
+    );
+    let x = floats([2, 2], &[1.0, 2.0, 3.0, 4.0]);
+    let outputs = model.run(std::slice::from_ref(&x)).unwrap();
+    assert_eq!(outputs[0], x);
+    assert_eq!(outputs[1], Tensor::from_slice(Shape::from([1]), &[7i64]).unwrap());
+    assert_eq!(outputs[2], floats([4], &[1.0, 2.0, 3.0, 4.0]));
+}
+
+#[test]
+fn shapes_that_depend_on_data_are_worked_out_while_running() {
+    let model = model(
+        "input %x: f32[4]
+         input %shape: i64[2]
+         %r = Reshape(%x, %shape)
+         %t = Transpose(%r)
+         %y = Neg(%t)
+         output %y",
+    );
+    let x = floats([4], &[1.0, 2.0, 3.0, 4.0]);
+    let shape = Tensor::from_slice(Shape::from([2]), &[2i64, 2]).unwrap();
+    let outputs = model.run(&[x, shape]).unwrap();
+    assert_eq!(outputs[0], floats([2, 2], &[-1.0, -3.0, -2.0, -4.0]));
+}
+
+#[test]
+fn every_node_without_a_kernel_is_named() {
+    let text = "graph \"g\" { input %x: f32[1]
+        %a = LinearAttention(%x) {q_num_heads=1, kv_num_heads=1} \"first\"
+        %b = LinearAttention(%a) {q_num_heads=1, kv_num_heads=1} \"second\" output %b }";
+    let graph = parse(text, &[]).unwrap();
+    let Err(CompileError::Unsupported(nodes)) = Model::compile(graph, &Options::default()) else {
+        panic!("compiled an operator that has no kernel");
+    };
+    let names: Vec<&str> = nodes.iter().map(|node| node.node.as_str()).collect();
+    assert_eq!(names, ["first", "second"]);
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused_by_name() {
+    let model = model("input %x: f32[N,2] %y = Neg(%x) output %y");
+    let error = model.run(&[floats([2, 3], &[0.0; 6])]).unwrap_err();
+    assert_eq!(error, RunError::Input("input 'x' has shape [2,3], expected [N,2]".into()));
+    let ints = Tensor::from_slice(Shape::from([1, 2]), &[1i64, 2]).unwrap();
+    let message = model.run(&[ints]).unwrap_err().to_string();
+    assert_eq!(message, "input 'x' has datatype INT64, expected FP32");
+}
