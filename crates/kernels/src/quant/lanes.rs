@@ -60,7 +60,8 @@ unsafe fn flip_bytes(from: *const u8, len: usize, flip: u8, to: *mut u8) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to = from ^ flip);
 }
 
-/// Evaluates `op` with the best dot product of `cpu`; `false` on [`Isa::Reference`].
+/// Evaluates `op` with the best dot product of `cpu`; AVX-512 without VNNI runs the AVX2 one.
+/// `false` on [`Isa::Reference`].
 pub(crate) fn dispatch<O: DotOp>(cpu: Cpu, op: O) -> bool {
     #[cfg(target_arch = "x86_64")]
     {
