@@ -130,7 +130,7 @@ impl<'m> Importer<'m> {
             Given::Tensor(op, inputs) => {
                 let id = scope.define(graph, name)?;
                 let inputs = inputs.into_iter().map(Some).collect();
-                upgrade::insert(graph, node.name.to_owned(), op, inputs, vec![id]);
+                upgrade::insert(graph, node.name.to_owned(), *op, inputs, vec![id]);
                 Ok(())
             }
         }))

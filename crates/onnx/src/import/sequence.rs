@@ -18,7 +18,7 @@ const MAX_PARTS: i64 = 4096;
 pub(super) enum Given {
     Sequence(Vec<ValueId>),
     /// The result of an operator.
-    Tensor(Op, Vec<ValueId>),
+    Tensor(Box<Op>, Vec<ValueId>),
     Constant(Tensor),
 }
 
@@ -95,7 +95,7 @@ impl Node<'_> {
     fn at(&self) -> Result<Given, String> {
         let elements = self.elements()?;
         let position = self.position(1, elements.len())?.ok_or("input 1 is required")?;
-        Ok(Given::Tensor(Op::Identity, vec![elements[position]]))
+        Ok(Given::Tensor(Box::new(Op::Identity), vec![elements[position]]))
     }
 
     fn insert(&self) -> Result<Given, String> {
@@ -122,7 +122,7 @@ impl Node<'_> {
                 *element = self.append(Op::Unsqueeze, vec![*element, axes]);
             }
         }
-        Ok(Given::Tensor(Op::Concat(ops::Concat { axis }), elements))
+        Ok(Given::Tensor(Box::new(Op::Concat(ops::Concat { axis })), elements))
     }
 
     fn split(&mut self) -> Result<Given, String> {
