@@ -230,11 +230,4 @@ fn run_stage(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_stage_gives_its_reason() {
-        assert!(PIPELINE.iter().all(|stage| stage.reason.len() > 20 && !stage.passes.is_empty()));
-    }
-}
+mod tests;
