@@ -34,8 +34,9 @@ struct FakeModel {
 impl OpenModel for FakeFiles {
     fn open(&self, path: &Path, config: ServingConfig) -> Result<LoadedModel, String> {
         let content = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let is_text = content.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n'));
         let text = match String::from_utf8(content) {
-            Ok(text) if text.is_ascii() && text.len() < 100 => text,
+            Ok(text) if is_text => text,
             _ => model_name(path).unwrap_or_default().to_owned(),
         };
         let model = fake(text.trim())
