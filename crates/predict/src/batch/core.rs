@@ -134,10 +134,8 @@ impl Core {
         let checked = validate::check(|| self.owner(), signature, &request)?;
         let (inputs, preprocess) = match &self.steps {
             Some(steps) => {
-                let inputs =
-                    contain(|| steps.preprocess(&checked.inputs)).unwrap_or_else(|text| {
-                        Err(self.error(ErrorKind::Internal, &format!("pre-processing {text}")))
-                    })?;
+                let inputs = contain(|| steps.preprocess(&checked.inputs));
+                let inputs = self.of_steps("pre-processing", inputs)?;
                 (inputs, between(admitted_ns, self.clock.now_ns()))
             }
             None => (checked.inputs, Duration::ZERO),
@@ -175,6 +173,18 @@ impl Core {
                 deadline_ns,
             },
         })
+    }
+
+    /// What declared steps gave, with the model's name in the error.
+    pub(crate) fn of_steps<T>(
+        &self,
+        stage: &str,
+        contained: Result<Result<T, PredictError>, String>,
+    ) -> Result<T, PredictError> {
+        match contained {
+            Ok(given) => given.map_err(|error| self.error(error.kind, &error.message)),
+            Err(text) => Err(self.error(ErrorKind::Internal, &format!("{stage} {text}"))),
+        }
     }
 
     /// Takes an instance for the calling thread if nothing waits and one is idle. The caller runs
