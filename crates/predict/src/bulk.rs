@@ -1,9 +1,9 @@
 //! Scoring many rows: the model and its declared steps as when serving, without the queue.
 //!
 //! Chunks of columns are cut into batches, batches run on several threads, results come back in the
-//! order of the rows. Memory is bounded by the batches in flight: the source is read only as results
-//! are taken. A batch that fails is bisected until the rows at fault stand alone; they are reported
-//! and the others are scored.
+//! order of the rows. Memory is bounded by the batches in flight: the source is read only as
+//! results are taken. A batch that fails is bisected until the rows at fault stand alone; they are
+//! reported and the others are scored.
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -1,13 +1,13 @@
 //! The mechanism of batching: admission, the threads that wait and run, cancelling, draining.
 //!
-//! `instances` runs may go on at once; there is one thread more, so that one is always free to watch
-//! deadlines. A submitting thread may hold an instance too and run its own request: for small models
-//! two thread switches cost more than the run.
+//! `instances` runs may go on at once; there is one thread more, so that one is always free to
+//! watch deadlines. A submitting thread may hold an instance too and run its own request: for small
+//! models two thread switches cost more than the run.
 //!
 //! Waking: `State::alarm_ns` is the earliest time at which some waiting thread looks again by
-//! itself, or 0 from a notification until the woken thread looks. Whoever changes the queue notifies
-//! only if something is due before that. Too late an alarm costs a needless wake-up; an early one is
-//! kept only by a thread that does look.
+//! itself, or 0 from a notification until the woken thread looks. Whoever changes the queue
+//! notifies only if something is due before that. Too late an alarm costs a needless wake-up; an
+//! early one is kept only by a thread that does look.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -304,7 +304,8 @@ impl Core {
         }
     }
 
-    /// Before this thread turns to a run: another one takes over if there is something to do for it.
+    /// Before this thread turns to a run: another one takes over if there is something to do for
+    /// it.
     fn hand_over(&self, state: &mut MutexGuard<'_, State>) {
         if state.queue.is_empty() {
             return;

@@ -18,8 +18,8 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// The layout for a configuration, or why requests run alone. The outer error is a configuration
-    /// that the signature contradicts.
+    /// The layout for a configuration, or why requests run alone. The outer error is a
+    /// configuration that the signature contradicts.
     pub(crate) fn new(
         signature: &Signature,
         config: &ServingConfig,
