@@ -1,10 +1,10 @@
 //! Compute kernels per instruction set, and the thread pool they run on.
 //!
-//! Every kernel takes an [`Exec`]: which instructions exist ([`Cpu`], a proof made once by detection)
-//! and which threads to run on ([`Pool`]). Fast paths are written once over a SIMD trait and entered
-//! through one `#[target_feature]` function per instruction set; [`Isa::Reference`] selects a slow
-//! scalar twin of each. Preconditions on lengths and shapes are asserted: breaking one is a bug of the
-//! caller, never a property of a model's input.
+//! Every kernel takes an [`Exec`]: which instructions exist ([`Cpu`], a proof made once by
+//! detection) and which threads to run on ([`Pool`]). Fast paths are written once over a SIMD trait
+//! and entered through one `#[target_feature]` function per instruction set; [`Isa::Reference`]
+//! selects a slow scalar twin of each. Preconditions on lengths and shapes are asserted: breaking
+//! one is a bug of the caller, never a property of a model's input.
 //!
 //! Results never depend on the number of threads, nor on which other rows a call carries.
 //!

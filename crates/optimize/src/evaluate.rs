@@ -5,8 +5,8 @@ use landfall_tensor::Tensor;
 
 /// Computes one operator on constant operands.
 pub trait Evaluate {
-    /// The first `outputs` results in the operator's order, or `None` if the operator is not supported or fails;
-    /// the node is then left for the runtime, which reports the failure.
+    /// The first `outputs` results in the operator's order, or `None` if the operator is not
+    /// supported or fails; the node is then left for the runtime, which reports the failure.
     fn evaluate(&self, op: &Op, inputs: &[Option<Tensor>], outputs: usize) -> Option<Vec<Tensor>>;
 }
 

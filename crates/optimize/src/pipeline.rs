@@ -51,6 +51,19 @@ const PIPELINE: &[Stage] = &[
         ],
     },
     Stage {
+        reason: "Before any float fusion, which would hide the Quantize/Dequantize pairs.",
+        wanted: |options| options.integer,
+        passes: &[
+            quantized_movement::PASS,
+            fold::PASS,
+            share::PASS,
+            quantized::PASS,
+            dynamic_quantized::PASS,
+            transpose::PASS,
+            reshape::PASS,
+        ],
+    },
+    Stage {
         reason: "What stayed float computes with dequantised constants.",
         wanted: |_| true,
         passes: &[fold::PASS_ALL, noop::PASS],

@@ -31,13 +31,13 @@ pub(crate) enum Lowered {
 
 /// What lowering is done for.
 #[derive(Clone)]
-pub struct Target {
+pub(crate) struct Target {
     /// The instruction sets to use.
-    pub cpu: Cpu,
+    pub(crate) cpu: Cpu,
     /// Threads that a run may use.
-    pub threads: usize,
+    pub(crate) threads: usize,
     /// Packed weights, shared by every plan of a model.
-    pub weights: Arc<WeightCache>,
+    pub(crate) weights: Arc<WeightCache>,
 }
 
 /// One node to lower: its operator, what is known of its operands and results, and the target.

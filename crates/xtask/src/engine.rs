@@ -1,15 +1,11 @@
 //! The engine as these tasks use it: import, optimise, compile, run.
 
 use std::any::Any;
-use std::sync::Arc;
 
 use landfall_graph::{Graph, Op, verify};
-use landfall_kernels::{Cpu, Exec, Pool};
 use landfall_onnx::{ImportError, import_bytes, tensor_from_proto};
 use landfall_optimize::{Evaluate, OptimizeError, optimize};
-use landfall_runtime::{
-    CompileError, KernelError, Model, Options, RunError, Target, WeightCache, evaluate,
-};
+use landfall_runtime::{CompileError, Cpu, Evaluator, KernelError, Model, Options, RunError};
 use landfall_tensor::{Buffer, Tensor};
 
 /// An input or output of a model.
@@ -86,21 +82,16 @@ pub(crate) fn import(bytes: &[u8]) -> Imported {
 }
 
 /// Constant folding by the runtime's own kernels.
-struct Folding {
-    target: Target,
-}
+struct Folding(Evaluator);
 
 impl Evaluate for Folding {
-    /// One result is asked for: an operator with more is left for the run.
-    fn evaluate(&self, op: &Op, inputs: &[Option<Tensor>]) -> Option<Vec<Tensor>> {
-        let exec = Exec { cpu: self.target.cpu, pool: Pool::inline() };
-        evaluate(op, inputs, 1, &self.target, exec).ok()
+    fn evaluate(&self, op: &Op, inputs: &[Option<Tensor>], outputs: usize) -> Option<Vec<Tensor>> {
+        self.0.evaluate(op, inputs, outputs).ok()
     }
 }
 
 fn optimized(graph: Graph) -> Result<Graph, OptimizeError> {
-    let weights = Arc::new(WeightCache::default());
-    let folding = Folding { target: Target { cpu: Cpu::detect(), threads: 1, weights } };
+    let folding = Folding(Evaluator::new(Cpu::detect()));
     Ok(optimize(graph, &landfall_optimize::Options::default(), &folding)?.graph)
 }
 

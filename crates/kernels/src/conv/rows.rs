@@ -1,4 +1,5 @@
-//! A convolution's windows as rows of a matrix, `[positions, kernel height · kernel width · channels]`.
+//! A convolution's windows as rows of a matrix, `[positions, kernel height · kernel width ·
+//! channels]`.
 
 use std::ops::Range;
 use std::ptr;
@@ -11,9 +12,9 @@ const SHORT: usize = 8;
 
 /// Windows over some channels of an image, read in place.
 ///
-/// Where taps are neighbours in memory, a whole kernel row is one segment; rows of the tile that hang
-/// over the left or right edge are copied. Otherwise each tap is a segment, or, if that is too short,
-/// every row is copied.
+/// Where taps are neighbours in memory, a whole kernel row is one segment; rows of the tile that
+/// hang over the left or right edge are copied. Otherwise each tap is a segment, or, if that is too
+/// short, every row is copied.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WindowRows<T> {
     start: *const T,

@@ -1,9 +1,10 @@
 //! Blocking and partition of a matrix product.
 //!
 //! A part owns a rectangle of the output. Inside it: blocks of columns whose panels fit half of L2,
-//! blocks of depth whose tile of left rows fits half of L1, then tiles. Sums between depth blocks wait
-//! in the output as f32, which changes nothing: every element is one chain of fused multiply-adds in
-//! order of depth, whatever the blocking, the instruction set or the number of threads.
+//! blocks of depth whose tile of left rows fits half of L1, then tiles. Sums between depth blocks
+//! wait in the output as f32, which changes nothing: every element is one chain of fused
+//! multiply-adds in order of depth, whatever the blocking, the instruction set or the number of
+//! threads.
 
 use std::ops::Range;
 

@@ -1,7 +1,7 @@
 //! The packed right-hand operand: panels of 16 columns, `[N/16][K][16]`, zero padded.
 //!
-//! Both AVX2 (two vectors a panel) and AVX-512 (one vector a panel) read it as it is, so a package can
-//! hold weights packed and nothing is repacked at load.
+//! Both AVX2 (two vectors a panel) and AVX-512 (one vector a panel) read it as it is, so a package
+//! can hold weights packed and nothing is repacked at load.
 
 use crate::Cpu;
 use crate::permute::transpose_block;
@@ -126,8 +126,8 @@ pub struct PackedB<'a> {
 }
 
 impl<'a> PackedB<'a> {
-    /// Views `data`, made by [`pack_b`] of a matrix of `k` rows and `n` columns. `None` if its length
-    /// is not [`packed_b_len`].
+    /// Views `data`, made by [`pack_b`] of a matrix of `k` rows and `n` columns. `None` if its
+    /// length is not [`packed_b_len`].
     pub fn new(data: &'a [f32], k: usize, n: usize) -> Option<PackedB<'a>> {
         (data.len() == packed_b_len(k, n)).then_some(PackedB { data, k, n })
     }

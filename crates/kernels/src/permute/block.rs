@@ -68,6 +68,8 @@ mod x86 {
         unsafe { words(shape, from, to) }
     }
 
+    /// # Safety
+    /// As [`transpose_block`].
     #[target_feature(enable = "avx2")]
     unsafe fn words(
         (rows, columns): (usize, usize),
@@ -90,6 +92,9 @@ mod x86 {
     }
 
     /// Eight rows of eight.
+    ///
+    /// # Safety
+    /// As [`transpose_block`].
     #[target_feature(enable = "avx2")]
     unsafe fn eight(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
         // SAFETY: by the caller's promise.

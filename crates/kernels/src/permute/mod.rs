@@ -81,11 +81,13 @@ impl Axes {
     }
 }
 
-/// Writes `source`, an array of shape `dims`, with its axes reordered: output axis `i` is source axis
+/// Writes `source`, an array of shape `dims`, with its axes reordered: output axis `i` is source
+/// axis
 /// `perm[i]`.
 ///
 /// # Panics
-/// If `perm` is not a permutation of the axes, there are more than `MAX_RANK`, or a length is wrong.
+/// If `perm` is not a permutation of the axes, there are more than `MAX_RANK`, or a length is
+/// wrong.
 pub fn permute<T: Copy + Send + Sync>(
     exec: Exec<'_>,
     dims: &[usize],

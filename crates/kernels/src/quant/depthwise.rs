@@ -11,6 +11,9 @@ use crate::gemm::PANEL;
 use crate::math::ActivateTile;
 use crate::{Exec, parallel};
 
+/// Taps of the largest kernel whose weights are widened once a line: 7×7.
+const TAPS_MAX: usize = 49;
+
 /// Packs weights `[channels, 1, kernel height, kernel width]` as signed `[taps, channels]`.
 pub(super) fn pack(conv: &Conv2d, weights: &[u8], signed: bool, out: &mut [i8], sums: &mut [i32]) {
     let (taps, channels) = (conv.window.taps(), conv.out_channels);
@@ -87,22 +90,64 @@ impl Lines<'_> {
     #[inline(always)]
     fn run(&self) {
         let w = self.window;
+        let columns = w.interior(1);
         for line in self.lines.clone() {
+            let ys = w.valid_taps(0, line % w.out_height);
             for first in (0..w.channels).step_by(PANEL) {
                 let mut zeros = [-self.right_offset; PANEL];
                 if let Some(right) = self.right_zeros {
                     zeros.iter_mut().zip(&right[first..]).for_each(|(z, r)| *z += r);
                 }
-                for x in 0..w.out_width {
-                    let sums = if w.channels - first >= PANEL {
-                        self.point::<true>(line, x, first, &zeros)
-                    } else {
-                        self.point::<false>(line, x, first, &zeros)
+                let whole = w.channels - first >= PANEL;
+                let fast = whole && ys.len() == w.kernel[0] && w.taps() <= TAPS_MAX;
+                let inner = if fast { columns.clone() } else { 0..0 };
+                if fast && !columns.is_empty() {
+                    self.interior(line, columns.clone(), first, &zeros);
+                }
+                for x in (0..inner.start).chain(inner.end..w.out_width) {
+                    let sums = match whole {
+                        true => self.point::<true>(line, x, first, &zeros),
+                        false => self.point::<false>(line, x, first, &zeros),
                     };
-                    // SAFETY: the position and channels are inside the output, in this part's lines.
+                    // SAFETY: the position and channels are inside the output, in this part's
+                    // lines.
                     unsafe { self.finish.columns(line * w.out_width + x, first, 0, &sums) };
                 }
             }
+        }
+    }
+
+    /// The columns of a line whose taps are all valid, for 16 channels from `first`: the left zero
+    /// point comes off once instead of at each tap.
+    #[inline(always)]
+    fn interior(&self, line: usize, columns: Range<usize>, first: usize, zeros: &[i32; PANEL]) {
+        let w = self.window;
+        let (image, y) = (line / w.out_height, line % w.out_height);
+        let mut weights = [[0i32; PANEL]; TAPS_MAX];
+        let mut offset = [0i32; PANEL];
+        for (tap, weights) in weights.iter_mut().enumerate().take(w.taps()) {
+            let stored = &self.weights[tap * w.channels + first..][..PANEL];
+            for j in 0..PANEL {
+                weights[j] = i32::from(stored[j]) - zeros[j];
+                offset[j] -= self.left_zero * weights[j];
+            }
+        }
+        for x in columns {
+            let mut sums = offset;
+            for ky in 0..w.kernel[0] {
+                let row = image * w.height + w.input_index(0, y, ky);
+                let start = (row * w.width + w.input_index(1, x, 0)) * w.channels + first;
+                for kx in 0..w.kernel[1] {
+                    let at = start + kx * w.dilation[1] * w.channels;
+                    let input = &self.input[at..at + PANEL];
+                    let weights = &weights[ky * w.kernel[1] + kx];
+                    for j in 0..PANEL {
+                        sums[j] += i32::from(input[j] ^ self.flip) * weights[j];
+                    }
+                }
+            }
+            // SAFETY: the position and channels are inside the output, in this part's lines.
+            unsafe { self.finish.columns(line * w.out_width + x, first, 0, &sums) };
         }
     }
 

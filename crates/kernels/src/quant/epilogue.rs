@@ -8,13 +8,24 @@ use crate::gemm::PANEL;
 use crate::math::Activation;
 
 /// The smallest shift for which every product of an i32 and a mantissa, shifted, fits an i32.
-const SHIFT_FITS: i32 = 31;
+const SHIFT_FITS: u32 = 31;
+
+/// Makes every product of an i32 and a mantissa, its rounding included, non-negative.
+const LIFT: u64 = 1 << 62;
 
 /// One requantisation scale for each column, laid out for vectors.
+///
+/// With a shift of at least 31 the rule `(p + half + odd) >> s` (arithmetic) is computed without an
+/// arithmetic shift, which AVX2 lacks: `((p + half + odd + 2^62) >> s) - (2^62 >> s)`, all exact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnScales {
-    mantissa: Vec<i32>,
-    shift: Vec<i32>,
+    scales: Vec<FixedPointScale>,
+    mantissa: Vec<i64>,
+    shift: Vec<u64>,
+    /// `half + 2^62`.
+    lifted_half: Vec<u64>,
+    /// `2^62 >> shift`.
+    lift: Vec<i32>,
     columns: usize,
     /// Whether all shifts are at least [`SHIFT_FITS`], as those of scales below 1 are.
     fits: bool,
@@ -26,23 +37,24 @@ impl ColumnScales {
         if scales.len() != columns && scales.len() != 1 {
             return None;
         }
-        // A block may begin anywhere, at the first column of a group.
-        let padded = columns + PANEL;
-        let mut result = ColumnScales {
-            mantissa: vec![0; padded],
-            shift: vec![SHIFT_FITS; padded],
-            columns,
-            fits: true,
+        let zero = FixedPointScale { mantissa: 0, shift: SHIFT_FITS };
+        let of = |column: usize| match scales[if scales.len() == 1 { 0 } else { column }] {
+            scale if scale.mantissa == 0 => zero,
+            scale => scale,
         };
-        for column in 0..columns {
-            let scale = scales[if scales.len() == 1 { 0 } else { column }];
-            if scale.mantissa != 0 {
-                result.mantissa[column] = scale.mantissa;
-                result.shift[column] = scale.shift as i32;
-                result.fits &= scale.shift as i32 >= SHIFT_FITS;
-            }
-        }
-        Some(result)
+        // A block may begin anywhere, at the first column of a group.
+        let scales: Vec<_> = (0..columns).map(of).chain(std::iter::repeat_n(zero, PANEL)).collect();
+        let fits = scales.iter().all(|scale| (SHIFT_FITS..=62).contains(&scale.shift));
+        let shift = |scale: &FixedPointScale| scale.shift.clamp(SHIFT_FITS, 62);
+        Some(ColumnScales {
+            mantissa: scales.iter().map(|scale| scale.mantissa.into()).collect(),
+            shift: scales.iter().map(|scale| shift(scale).into()).collect(),
+            lifted_half: scales.iter().map(|s| (1 << (shift(s) - 1)) - 1 + LIFT).collect(),
+            lift: scales.iter().map(|s| (LIFT >> shift(s)) as i32).collect(),
+            scales,
+            columns,
+            fits,
+        })
     }
 
     /// Columns.
@@ -53,21 +65,22 @@ impl ColumnScales {
     /// `landfall_tensor::requantize` of the sums of a block of columns.
     #[inline(always)]
     pub(super) fn requantize(&self, first: usize, sums: &Block) -> Block {
-        let mantissa = block(&self.mantissa, first);
-        let shift = block(&self.shift, first);
         let mut out = [0; PANEL];
-        if self.fits {
+        if !self.fits {
             for j in 0..PANEL {
-                let product = i64::from(sums[j]) * i64::from(mantissa[j]);
-                let s = shift[j] as u32 & 63;
-                let half = (1i64 << ((s - 1) & 63)) - 1;
-                out[j] = ((product + half + ((product >> s) & 1)) >> s) as i32;
+                out[j] = requantize(sums[j], self.scales[first + j]);
             }
             return out;
         }
+        let (mantissa, shift) = (block(&self.mantissa, first), block(&self.shift, first));
+        let (half, lift) = (block(&self.lifted_half, first), block(&self.lift, first));
         for j in 0..PANEL {
-            let scale = FixedPointScale { mantissa: mantissa[j], shift: shift[j] as u32 };
-            out[j] = requantize(sums[j], scale);
+            // Only the low halves are multiplied: one instruction for a vector.
+            let product = i64::from(sums[j]) * i64::from(mantissa[j] as i32);
+            let s = shift[j] & 63;
+            let odd = (product as u64 >> s) & 1;
+            let lifted = (product as u64).wrapping_add(half[j]).wrapping_add(odd);
+            out[j] = ((lifted >> s) as i32).wrapping_sub(lift[j]);
         }
         out
     }
@@ -77,7 +90,7 @@ impl ColumnScales {
 pub(crate) type Block = [i32; PANEL];
 
 #[inline(always)]
-fn block(values: &[i32], first: usize) -> &Block {
+fn block<T>(values: &[T], first: usize) -> &[T; PANEL] {
     let (blocks, _) = values[first..].as_chunks::<PANEL>();
     &blocks[0]
 }
@@ -152,6 +165,8 @@ impl Finish<'_> {
         unsafe { self.store(row, self.first + col, count, &total) };
     }
 
+    /// # Safety
+    /// `count` elements from row and column are inside the output.
     #[inline(always)]
     unsafe fn store(&self, row: usize, col: usize, count: usize, total: &Block) {
         let at = row * self.stride + col;
@@ -165,7 +180,10 @@ impl Finish<'_> {
                 Output::Bytes { data, scales, zero_point, low, high } => {
                     let scaled = scales.requantize(col, total);
                     let (low, high) = (low - zero_point, high - zero_point);
-                    let bytes = scaled.map(|x| (x.clamp(low, high) + zero_point) as u8);
+                    let mut bytes = [0u8; PANEL];
+                    for j in 0..PANEL {
+                        bytes[j] = (scaled[j].clamp(low, high) + zero_point) as u8;
+                    }
                     std::slice::from_raw_parts_mut(data.add(at), count)
                         .copy_from_slice(&bytes[..count]);
                 }

@@ -33,7 +33,8 @@ pub(crate) trait Dot: Copy {
     /// Makes unsigned elements of four bytes, flipped by `flip`, in the form that `row` reads.
     ///
     /// # Safety
-    /// `len`, a multiple of 4, bytes are readable at `from`, `len / 4 * ROW_BYTES` writable at `to`.
+    /// `len`, a multiple of 4, bytes are readable at `from`, `len / 4 * ROW_BYTES` writable at
+    /// `to`.
     unsafe fn prepare(self, from: *const u8, len: usize, flip: u8, to: *mut u8);
     /// # Safety
     /// `ROW_BYTES` prepared bytes are readable at `p`.

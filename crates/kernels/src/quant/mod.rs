@@ -1,8 +1,8 @@
 //! 8-bit matrix products and convolutions with 32-bit sums.
 //!
-//! `sum[m, n] = Σ (a[m, k] - a_zero) (b[k, n] - b_zero[n]) + bias[n]`, exact modulo 2^32, then stored,
-//! requantised to bytes by the one rule of `landfall_tensor`, or dequantised. Operands may be signed or
-//! unsigned in any combination at one speed.
+//! `sum[m, n] = Σ (a[m, k] - a_zero) (b[k, n] - b_zero[n]) + bias[n]`, exact modulo 2^32, then
+//! stored, requantised to bytes by the one rule of `landfall_tensor`, or dequantised. Operands may
+//! be signed or unsigned in any combination at one speed.
 
 mod depthwise;
 mod drive;
@@ -221,8 +221,8 @@ pub fn pack_conv_int8(
     }
 }
 
-/// 8-bit convolution of images `[batch, height, width, channels]`; rows of the output are positions,
-/// columns output channels. Padding is the input's zero point.
+/// 8-bit convolution of images `[batch, height, width, channels]`; rows of the output are
+/// positions, columns output channels. Padding is the input's zero point.
 ///
 /// # Panics
 /// If an operand is shorter than its shape, or a zero point is not in the range of its type.

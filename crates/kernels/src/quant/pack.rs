@@ -2,8 +2,8 @@
 //!
 //! Four consecutive elements of a column lie together, as every dot-product instruction wants them
 //! (AVX-VNNI, AVX512-VNNI, AMX); AVX2 widens the same bytes. Unsigned weights are stored minus 128,
-//! so that all four combinations of signs run through one unsigned × signed kernel. Beside the bytes
-//! go the columns' sums, by which the zero point of the left operand is taken out afterwards.
+//! so that all four combinations of signs run through one unsigned × signed kernel. Beside the
+//! bytes go the columns' sums, by which the zero point of the left operand is taken out afterwards.
 
 use crate::gemm::{MatrixLayout, PANEL};
 
@@ -20,8 +20,8 @@ pub fn column_sums_len(n: usize) -> usize {
     n.next_multiple_of(PANEL)
 }
 
-/// Packs the 8-bit matrix `source`, signed or not, into `out` ([`packed_int8_len`] bytes) and `sums`
-/// ([`column_sums_len`]).
+/// Packs the 8-bit matrix `source`, signed or not, into `out` ([`packed_int8_len`] bytes) and
+/// `sums` ([`column_sums_len`]).
 ///
 /// # Panics
 /// If a slice has the wrong length.

@@ -38,6 +38,8 @@ impl<const MR: usize, const NV: usize> DotOp for Tile<'_, MR, NV> {
     }
 }
 
+/// # Safety
+/// The tile is valid: see [`Tile::eval`].
 #[inline(always)]
 unsafe fn accumulate<D: Dot, const MR: usize, const NV: usize>(
     d: D,

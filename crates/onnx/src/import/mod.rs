@@ -9,6 +9,7 @@ mod function;
 mod graph;
 mod node;
 mod scope;
+mod sequence;
 mod zip_map;
 
 use std::collections::{BTreeMap, HashMap};

@@ -281,3 +281,21 @@ fn damaged_models_do_no_harm() {
         }
     }
 }
+
+#[test]
+fn sequences_of_known_length_vanish() {
+    let graph = Graph::default().input("x", &["2", "3"]);
+    let split = vec![("axis", Value::Int(1))];
+    let graph = graph.node(node("SplitToSequence", &["x"], &["s"], split));
+    let graph = graph.node(node("SequenceErase", &["s"], &["t"], vec![]));
+    let concat = vec![("axis", Value::Int(0))];
+    let graph = graph.node(node("ConcatFromSequence", &["t"], &["y"], concat)).output("y");
+    let graph = imported(graph.model(18)).graph;
+    let ops: Vec<&str> = graph.nodes().map(|(_, node)| node.op.name()).collect();
+    assert_eq!(ops, ["Split", "Concat"]);
+    assert_eq!(graph.producer(graph.outputs[0]).map(|(_, node)| node.inputs.len()), Some(2));
+    let misused = Graph::default().input("x", &["2", "3"]);
+    let misused = misused.node(node("SequenceConstruct", &["x"], &["s"], vec![]));
+    let misused = misused.node(relu("s", "y")).output("y").model(18);
+    assert!(problem(misused).contains("its input 's' is a sequence"));
+}

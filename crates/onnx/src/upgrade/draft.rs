@@ -267,7 +267,7 @@ fn wrong_kind(name: &str, expected: &str, found: &Attribute) -> Refusal {
 }
 
 /// Adds a node and notes what is known of its results; rules ask for datatypes and ranks.
-fn insert(
+pub(crate) fn insert(
     graph: &mut Graph,
     name: String,
     op: Op,

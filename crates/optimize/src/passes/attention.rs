@@ -9,7 +9,7 @@
 //! Source: A. Vaswani et al. (2017), Attention is all you need.
 
 use landfall_graph::infer::resolve_axis;
-use landfall_graph::{Dim, Op, ValueId, ops};
+use landfall_graph::{Op, ValueId, ops};
 use landfall_tensor::DType;
 
 use super::transpose::permutation;

@@ -2,10 +2,10 @@
 //!
 //! One walk in schedule order. Every value may have a *twin*, its channels-last form. Convolutions
 //! always move to channels last; operators that do not care (see [`agnostic`]) move when an operand
-//! has a twin. A converted node's result is the twin; the old value becomes a transpose of it, which
-//! disappears if everything that reads it converts as well. An operand without a twin gets one by a
-//! transpose, a constant by permuting its elements. So transposes remain only where the layouts
-//! meet, and the passes after this one cancel or merge those.
+//! has a twin. A converted node's result is the twin; the old value becomes a transpose of it,
+//! which disappears if everything that reads it converts as well. An operand without a twin gets
+//! one by a transpose, a constant by permuting its elements. So transposes remain only where the
+//! layouts meet, and the passes after this one cancel or merge those.
 
 mod agnostic;
 

@@ -144,7 +144,13 @@ impl Pipeline {
                 return Err(invalid(mismatch));
             }
         }
-        self.preprocess.run(inputs)
+        let made = self.preprocess.run(inputs)?;
+        for (spec, tensor) in self.inner.inputs.iter().zip(&made) {
+            if let Some(mismatch) = spec.mismatch(&tensor.view()) {
+                return Err(invalid(format!("after preprocessing, {mismatch}")));
+            }
+        }
+        Ok(made)
     }
 
     /// The graph's outputs to what the caller gets, both in their signature's order. `inputs` are

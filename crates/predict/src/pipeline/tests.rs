@@ -284,6 +284,25 @@ fn images_of_different_sizes_need_a_step() {
 }
 
 #[test]
+fn what_the_steps_make_must_fit_the_model() {
+    let inner = signature(
+        &[spec("image", DType::U8, &["batch", "4", "4", "3"])],
+        &[spec("y", DType::F32, &["batch"])],
+    );
+    let steps = json!([
+        {"decode_image": {"input": "image"}},
+        {"resize": {"size": 4, "mode": "shortest"}},
+    ]);
+    let pipeline = compile(steps, json!([]), &inner).unwrap();
+    let of = |h, w| pipeline.preprocess(&[blobs(vec![flat(h, w, ImageFormat::Png)])]);
+    assert_eq!(of(9, 9).unwrap()[0].shape(), &Shape::from([1, 4, 4, 3]));
+    assert_eq!(
+        of(8, 16).unwrap_err().message,
+        "after preprocessing, input 'image' has shape [1,4,8,3], expected [batch,4,4,3]"
+    );
+}
+
+#[test]
 fn raw_pixels_and_features_go_through_steps_too() {
     let pre = json!([{"resize": {"size": [1, 2], "filter": "nearest"}}]);
     let inner = signature(

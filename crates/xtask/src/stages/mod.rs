@@ -17,8 +17,8 @@ use crate::{layers, onnx_support, tidy};
 /// What a run of the stages is asked to do.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// Run only these stages (repeatable); `list` names them all.
-    #[arg(long, value_name = "STAGE")]
+    /// Run only these stages, separated by commas; `list` names them all.
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     only: Vec<String>,
     /// Run the remaining stages after one has failed.
     #[arg(long)]

@@ -14,6 +14,29 @@ pub(super) fn convert(layout: &mut Layout<'_, '_>, node: &Node) -> Option<Conver
     match &node.op {
         op if unary(op) => first(layout, node, op.clone()),
         op if binary(op) => broadcast(layout, node),
+        Op::GlobalAveragePool => {
+            let op = ops::ReduceMean { keepdims: true, noop_with_empty_axes: false };
+            global(layout, x, Op::ReduceMean(op))
+        }
+        Op::GlobalMaxPool => {
+            let op = ops::ReduceMax { keepdims: true, noop_with_empty_axes: false };
+            global(layout, x, Op::ReduceMax(op))
+        }
+        Op::ReduceMean(op) => reduce(layout, node, op.keepdims),
+        Op::ReduceSum(op) => reduce(layout, node, op.keepdims),
+        Op::ReduceMax(op) => reduce(layout, node, op.keepdims),
+        Op::ReduceMin(op) => reduce(layout, node, op.keepdims),
+        Op::ReduceL2(op) => reduce(layout, node, op.keepdims),
+        Op::Pad(_) => pad(layout, node),
+        Op::Slice => slice(layout, node),
+        Op::Resize(op) => resize(layout, node, op),
+        _ => along_axis(layout, node).or_else(|| pool(layout, node)),
+    }
+}
+
+/// Operators along one axis.
+fn along_axis(layout: &mut Layout<'_, '_>, node: &Node) -> Option<Converted> {
+    match &node.op {
         Op::Softmax(op) => {
             axis_of(layout, node, op.axis, |axis| Op::Softmax(ops::Softmax { axis }))
         }
@@ -39,6 +62,12 @@ pub(super) fn convert(layout: &mut Layout<'_, '_>, node: &Node) -> Option<Conver
             (op.block_size == 0).then_some(())?;
             first(layout, node, Op::DequantizeLinear(op))
         }
+        _ => None,
+    }
+}
+
+fn pool(layout: &mut Layout<'_, '_>, node: &Node) -> Option<Converted> {
+    match &node.op {
         Op::MaxPool(op) if node.outputs.len() == 1 && !op.storage_order => {
             let pool = Pool {
                 kind: PoolKind::Max,
@@ -65,22 +94,6 @@ pub(super) fn convert(layout: &mut Layout<'_, '_>, node: &Node) -> Option<Conver
             };
             pool.convert(layout, node)
         }
-        Op::GlobalAveragePool => {
-            let op = ops::ReduceMean { keepdims: true, noop_with_empty_axes: false };
-            global(layout, x, Op::ReduceMean(op))
-        }
-        Op::GlobalMaxPool => {
-            let op = ops::ReduceMax { keepdims: true, noop_with_empty_axes: false };
-            global(layout, x, Op::ReduceMax(op))
-        }
-        Op::ReduceMean(op) => reduce(layout, node, op.keepdims),
-        Op::ReduceSum(op) => reduce(layout, node, op.keepdims),
-        Op::ReduceMax(op) => reduce(layout, node, op.keepdims),
-        Op::ReduceMin(op) => reduce(layout, node, op.keepdims),
-        Op::ReduceL2(op) => reduce(layout, node, op.keepdims),
-        Op::Pad(_) => pad(layout, node),
-        Op::Slice => slice(layout, node),
-        Op::Resize(op) => resize(layout, node, op),
         _ => None,
     }
 }
@@ -290,7 +303,7 @@ fn gathered(tensor: &landfall_tensor::Tensor) -> Option<landfall_tensor::Tensor>
 /// The shuffle of channels between groups, `Reshape [N, g, C/g, H, W] → Transpose → Reshape`, said
 /// channels last. Returns the new value.
 pub(super) fn shuffled(layout: &mut Layout<'_, '_>, node: &Node) -> Option<ValueId> {
-    let Op::Reshape(reshape) = &node.op else { return None };
+    let Op::Reshape(_) = &node.op else { return None };
     let editor = &layout.editor;
     let (_, swap) = editor.producer(node.input(0)?)?;
     let (_, split) = editor.producer(swap.input(0)?)?;
@@ -310,7 +323,7 @@ pub(super) fn shuffled(layout: &mut Layout<'_, '_>, node: &Node) -> Option<Value
     let (g, k, c) = (int(groups)?, int(per_group)?, int(channels)?);
     let target = layout.editor.add_ints(&[0, 0, 0, g, k])?;
     let back = layout.editor.add_ints(&[0, 0, 0, c])?;
-    let op = Op::Reshape(ops::Reshape { allowzero: false, ..reshape.clone() });
+    let op = Op::Reshape(ops::Reshape { allowzero: false });
     let split = layout.editor.append("", op.clone(), [Some(twin), Some(target)]);
     let swap = crate::passes::transpose::transpose(&[0, 1, 2, 4, 3]);
     let swapped = layout.editor.append(&node.name, swap, [Some(split)]);

@@ -32,9 +32,11 @@ fn a_classifier_transposes_its_image_once() {
           const %r: i64[4] = [0, 4, 4, 1]
           const %f: i64[2] = [0, 4]
           %t = Reshape(%x, %r)
-          %a = landfall.FusedConv(%t, %w) {channels_last=1, pads=[0,0,0,0], strides=[1,1], dilations=[1,1]}
+          %a = landfall.FusedConv(%t, %w)
+   {channels_last=1, pads=[0,0,0,0], strides=[1,1], dilations=[1,1]}
           %b = Mul(%a, %s)
-          %c = landfall.ChannelsLastPool(%b) {kernel_shape=[2,2], strides=[2,2], pads=[0,0,0,0], dilations=[1,1]}
+          %c = landfall.ChannelsLastPool(%b)
+      {kernel_shape=[2,2], strides=[2,2], pads=[0,0,0,0], dilations=[1,1]}
           %d = Concat(%c, %c) {axis=3}
           %e = ReduceMean(%d, %axes)
           %y: f32[N,4] = Reshape(%e, %f)
@@ -58,8 +60,10 @@ fn residuals_and_outputs_meet_the_other_layout_at_the_edge() {
           input %x: f32[N,2,4,4]
           const %w: f32[2,2,1,1] = [1.0, 2.0, 3.0, 4.0]
           %t = Transpose(%x) {perm=[0,2,3,1]}
-          %a = landfall.FusedConv(%t, %w) {channels_last=1, pads=[0,0,0,0], strides=[1,1], dilations=[1,1]}
-          %b = landfall.FusedConv(%a, %w, _, %t) {channels_last=1, pads=[0,0,0,0], strides=[1,1], dilations=[1,1]}
+          %a = landfall.FusedConv(%t, %w)
+   {channels_last=1, pads=[0,0,0,0], strides=[1,1], dilations=[1,1]}
+          %b = landfall.FusedConv(%a, %w, _, %t)
+          {channels_last=1, pads=[0,0,0,0], strides=[1,1], dilations=[1,1]}
           %y: f32[N,2,4,4] = Transpose(%b) {perm=[0,3,1,2]}
           output %y
         }"#,
@@ -84,7 +88,8 @@ fn an_image_that_comes_channels_last_is_not_transposed() {
           input %x: f32[N,4,4,2]
           const %w: f32[2,2,1,1] = [1.0, 2.0, 3.0, 4.0]
           const %scales: f32[4] = [1.0, 2.0, 3.0, 1.0]
-          %a = landfall.FusedConv(%x, %w) {channels_last=1, pads=[0,0,0,0], strides=[1,1], dilations=[1,1]}
+          %a = landfall.FusedConv(%x, %w)
+   {channels_last=1, pads=[0,0,0,0], strides=[1,1], dilations=[1,1]}
           %y: f32[N,8,12,2] = Resize(%a, _, %scales)
           output %y
         }"#,
@@ -117,11 +122,13 @@ fn channels_shuffle_along_the_last_axis() {
           const %v: f32[1,4,1,1] = [1.0, 2.0, 3.0, 4.0]
           const %z: i64[4] = [2, 1, 4, 4]
           %t = Reshape(%x, %r)
-          %a = landfall.FusedConv(%t, %w) {channels_last=1, pads=[0,0,0,0], strides=[1,1], dilations=[1,1]}
+          %a = landfall.FusedConv(%t, %w)
+   {channels_last=1, pads=[0,0,0,0], strides=[1,1], dilations=[1,1]}
           %b = Reshape(%a, %wide)
           %c = Transpose(%b) {perm=[0,1,2,4,3]}
           %d = Reshape(%c, %back)
-          %e = landfall.FusedConv(%d, %v) {channels_last=1, pads=[0,0,0,0], strides=[1,1], dilations=[1,1]}
+          %e = landfall.FusedConv(%d, %v)
+   {channels_last=1, pads=[0,0,0,0], strides=[1,1], dilations=[1,1]}
           %y = Reshape(%e, %z)
           output %y
         }"#,
