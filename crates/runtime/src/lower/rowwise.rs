@@ -150,8 +150,8 @@ impl Kernel for NormRows {
             let scale = scale.map(|view| view.as_slice::<T>()).transpose()?;
             let bias = bias.map(|view| view.as_slice::<T>()).transpose()?;
             let (input, out) = (input.as_slice::<T>()?, out.as_mut_slice::<T>()?);
-            let rows = input.chunks_exact(self.len.max(1)).zip(out.chunks_exact_mut(self.len.max(1)));
-            for (row, out) in rows {
+            let len = self.len.max(1);
+            for (row, out) in input.chunks_exact(len).zip(out.chunks_exact_mut(len)) {
                 self.row(row, scale, bias, out);
             }
         });
