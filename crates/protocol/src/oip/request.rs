@@ -81,10 +81,7 @@ pub fn decode_raw_body(body: &[u8], signature: &Signature) -> Result<InferReques
     if let Some(axis) = free {
         let size = spec.dtype.size();
         let row = Shape::from(shape.as_slice()).elements().saturating_mul(size);
-        shape[axis] = match body.len().checked_div(row) {
-            Some(extent) => extent,
-            None => 1,
-        };
+        shape[axis] = body.len().checked_div(row).unwrap_or(1);
     }
     let shape = Shape::from(shape);
     let tensor = match spec.dtype {
