@@ -1,7 +1,7 @@
 """Builds the MiniLM-L6 sentence encoder with its trained weights as ONNX.
 
-Writes models/minilm/1/model.onnx and tokenizer.json, then encodes sentences under ONNX Runtime and
-fails unless the similarities are the published ones and padding changes nothing.
+Writes models/minilm/1/model.onnx, tokenizer.json and manifest.yaml, then encodes sentences under
+ONNX Runtime and fails unless the similarities are the published ones and padding changes nothing.
 
 Inputs `input_ids`, `attention_mask`, `token_type_ids`: INT64 [batch, sequence], at most 512 tokens.
 Output `sentence_embedding`: FP32 [batch, 384], the mean over the attended tokens, of length 1.
@@ -211,6 +211,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     onnx.save(build(load_file(package / "model.safetensors")), arguments.out / "model.onnx")
     shutil.copyfile(package / "tokenizer.json", arguments.out / "tokenizer.json")
+    shutil.copyfile(FOLDER / "manifest.yaml", arguments.out / "manifest.yaml")
     check(arguments.out)
     print(f"wrote {arguments.out}")
 

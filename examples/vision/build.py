@@ -1,7 +1,7 @@
 """Builds EfficientNet-Lite0 with its trained weights as ONNX, with ImageNet's labels beside it.
 
-Writes models/efficientnet-lite0/1/model.onnx and labels.txt, then classifies the pictures in
-images/ and fails unless an expected label is among each one's first five.
+Writes models/efficientnet-lite0/1/model.onnx, labels.txt and manifest.yaml, then classifies the
+pictures in images/ and fails unless an expected label is among each one's first five.
 
 Input `image`: FP32 [N, 3, 224, 224], RGB, (value - 127) / 128. Output `probabilities`: FP32
 [N, 1000], in the order of labels.txt.
@@ -10,6 +10,7 @@ Input `image`: FP32 [N, 3, 224, 224], RGB, (value - 127) / 128. Output `probabil
 import argparse
 import ast
 import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -143,10 +144,10 @@ def preprocess(path: Path) -> np.ndarray:
     """Returns a picture as [1, 3, 224, 224]: centre crop, bicubic resize, normalise."""
     picture = Image.open(path).convert("RGB")
     width, height = picture.size
-    crop = CENTRE * min(width, height)
-    left, top = (width - crop) / 2, (height - crop) / 2
-    box = (left, top, left + crop, top + crop)
-    picture = picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box)
+    side = int(min(width, height) * CENTRE)
+    left, top = (width - side + 1) // 2, (height - side + 1) // 2
+    picture = picture.crop((left, top, left + side, top + side))
+    picture = picture.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     pixels = (np.asarray(picture, np.float32) - 127) / 128
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))[None]
 
@@ -180,6 +181,7 @@ def main() -> None:
     onnx.save(build(weights), arguments.out / "model.onnx")
     labels = imagenet_labels()
     (arguments.out / "labels.txt").write_text("\n".join(labels) + "\n")
+    shutil.copyfile(FOLDER / "manifest.yaml", arguments.out / "manifest.yaml")
     check(arguments.out / "model.onnx", labels)
     print(f"wrote {arguments.out}")
 

@@ -17,22 +17,22 @@
 //!   `[B, Sq, heads Dk]`, `k` `[B, Skv, heads Dk]`, `v` `[B, Skv, heads Dv]`, the result
 //!   `[B, Sq, heads Dv]`; head `h` owns the columns from `h D`. `mask` broadcasts to
 //!   `[B, heads, Sq, Skv]`.
-//! - `ChannelsLastPool(x)`: `MaxPool` or `AveragePool` of `x [N, spatial..., C]`, with the meaning of
-//!   the ONNX attributes of those names; `pads`, `strides` and `dilations` are always given.
-//! - `QuantizedConv(x, x_scale, x_zero, w, w_scale, w_zero, y_scale?, y_zero?, bias?)`: a convolution
-//!   of `u8` or `i8` operands, laid out like `FusedConv`; scales and zero points are constants,
-//!   those of `w` either scalars or `[M]`, those of `x` and `y` scalars. The accumulator
-//!   `acc = Σ (x - x_zero)(w - w_zero) + bias` is exact in `i32`, as is `bias [M]`. With `y_scale`
-//!   the result is `y_zero + acc x_scale w_scale / y_scale`, rounded half to even and clamped to
-//!   `low..=high` (the whole range of `y_zero`'s type if absent), of that type. Without, it is
-//!   `acc x_scale w_scale` in `f32`.
-//! - `QuantizedMatMul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale?, y_zero?, bias?)`: the same for
-//!   `a [..., M, K]` times the constant `b [K, N]`; `b_scale`, `b_zero` are scalars or `[N]`, `bias`
-//!   is `[N]`.
-//! - `DynamicQuantMatMul(a, b, b_scale, b_zero?, bias?)`: `a [..., M, K]` in `f32` is quantised to `u8`
-//!   over the range of the whole tensor as by `DynamicQuantizeLinear`, multiplied exactly by the
-//!   constant `b [K, N]` of `u8` or `i8`, and scaled back to `f32`; then `bias [N]` in `f32` and the
-//!   activation.
+//! - `ChannelsLastPool(x)`: `MaxPool` or `AveragePool` of `x [N, spatial..., C]`, with the meaning
+//!   of the ONNX attributes of those names; `pads`, `strides` and `dilations` are always given.
+//! - `QuantizedConv(x, x_scale, x_zero, w, w_scale, w_zero, y_scale?, y_zero?, bias?)`: a
+//!   convolution of `u8` or `i8` operands, laid out like `FusedConv`; scales and zero points are
+//!   constants, those of `w` either scalars or `[M]`, those of `x` and `y` scalars. The accumulator
+//!   `acc = Σ (x - x_zero)(w - w_zero) + bias` is exact in `i32`, as is `bias [M]`; padding adds
+//!   nothing. With `y_scale` the result is `y_zero + acc x_scale w_scale / y_scale`, rounded half
+//!   to even and clamped to `low..=high` (the whole range of `y_zero`'s type if absent), of that
+//!   type. Without, it is `acc x_scale w_scale` in `f32`.
+//! - `QuantizedMatMul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale?, y_zero?, bias?)`: the same
+//!   for `a [..., M, K]` times the constant `b [K, N]`; `b_scale`, `b_zero` are scalars or `[N]`,
+//!   `bias` is `[N]`.
+//! - `DynamicQuantMatMul(a, b, b_scale, b_zero?, bias?)`: `a [..., M, K]` in `f32` is quantised to
+//!   `u8` over the range of the whole tensor as by `DynamicQuantizeLinear`, multiplied exactly by
+//!   the constant `b [K, N]` of `u8` or `i8`, and scaled back to `f32`; then `bias [N]` in `f32`
+//!   and the activation.
 //!
 //! Source of names, attributes and defaults: the ONNX operator schemas.
 

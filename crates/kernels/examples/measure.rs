@@ -45,7 +45,13 @@ fn peak_fma() -> f64 {
     (ROUNDS * 12 * 16) as f64 / seconds
 }
 
-fn report(name: &str, flop: f64, seconds: f64, peak: f64) {
+/// Measures `f` and prints its share of the peak, if the case is wanted.
+fn report(name: &str, flop: f64, peak: f64, f: impl FnMut()) {
+    let filter = std::env::args().nth(1).unwrap_or_default();
+    if !name.contains(&filter) {
+        return;
+    }
+    let seconds = best(f);
     let rate = flop / seconds;
     println!(
         "{name:34} {:9.1} us {:7.1} GFLOP/s {:5.1} % of peak",
@@ -67,12 +73,11 @@ fn products(exec: Exec<'_>, peak: f64) {
         pack_b(&b, MatrixLayout::k_by_n(k, n), &mut packed);
         let mut out = vec![0.0; m * n];
         let b = PackedB::new(&packed, k, n).unwrap();
-        let seconds = best(|| {
+        report(&format!("gemm {m}x{k}x{n}"), 2.0 * (m * k * n) as f64, peak, || {
             let left = RowsRef { data: &a, stride: k };
             let out = RowsMut { data: &mut out, stride: n };
             gemm(exec, m, left, b, &Epilogue::default(), out);
         });
-        report(&format!("gemm {m}x{k}x{n}"), 2.0 * (m * k * n) as f64, seconds, peak);
     }
     for (batch, m, k, n, t) in [(12, 128, 32, 128, true), (12, 128, 128, 32, false)] {
         let (a, b) = (data(batch * m * k), data(batch * k * n));
@@ -81,9 +86,10 @@ fn products(exec: Exec<'_>, peak: f64) {
         if t {
             shape.b = MatrixLayout::n_by_k(k, n);
         }
-        let seconds = best(|| matmul(exec, &shape, &a, &b, None, Activation::None, &mut out));
         let name = format!("matmul {batch}x{m}x{k}x{n}{}", if t { " transposed" } else { "" });
-        report(&name, 2.0 * (batch * m * k * n) as f64, seconds, peak);
+        report(&name, 2.0 * (batch * m * k * n) as f64, peak, || {
+            matmul(exec, &shape, &a, &b, None, Activation::None, &mut out);
+        });
     }
 }
 
@@ -111,19 +117,57 @@ fn convolutions(exec: Exec<'_>, peak: f64) {
         let (input, bias) = (data(window.input_len()), data(outputs));
         let mut out = vec![0.0; window.positions() * outputs];
         let epilogue = Epilogue { bias: Some(&bias), residual: None, activation: Activation::Relu };
-        let seconds = best(|| {
-            let out = RowsMut { data: &mut out, stride: outputs };
-            conv2d(exec, &conv, &input, &packed, &epilogue, out);
-        });
         let flop = 2.0 * (window.positions() * outputs * conv.depth()) as f64;
         let name =
             format!("conv {channels}>{outputs} {size}² {kernel}x{kernel}/{stride} g{groups}");
-        report(&name, flop, seconds, peak);
+        report(&name, flop, peak, || {
+            let out = RowsMut { data: &mut out, stride: outputs };
+            conv2d(exec, &conv, &input, &packed, &epilogue, out);
+        });
+    }
+}
+
+fn int8(exec: Exec<'_>, peak: f64) {
+    let bytes = |len: usize| (0..len).map(|i| (i * 7919 % 255) as u8).collect::<Vec<u8>>();
+    let cases = [
+        (56, 64, 64, 3, 1),
+        (14, 256, 256, 3, 1),
+        (32, 1024, 1024, 1, 1),
+        (56, 256, 64, 1, 1),
+        (56, 96, 96, 3, 96),
+        (224, 3, 32, 3, 1),
+    ];
+    for (size, channels, outputs, kernel, groups) in cases {
+        let window =
+            Window2d::new([1, size, size, channels], [kernel; 2]).with_pads([kernel / 2; 4]);
+        let conv = Conv2d { window, out_channels: outputs, groups };
+        let (mut packed, mut sums) =
+            (vec![0; packed_conv_int8_len(&conv)], vec![0; conv_column_sums_len(&conv)]);
+        pack_conv_int8(&conv, &bytes(outputs * conv.depth()), true, &mut packed, &mut sums);
+        let input = bytes(window.input_len());
+        let scale = landfall_tensor::FixedPointScale::new(1e-3).unwrap();
+        let scales = ColumnScales::new(&[scale], outputs).unwrap();
+        let mut out = vec![0; window.positions() * outputs];
+        for signed in [false, true] {
+            let ops = 2.0 * (window.positions() * outputs * conv.depth()) as f64;
+            let sign = if signed { "i8" } else { "u8" };
+            let name =
+                format!("{sign} conv {channels}>{outputs} {size}² {kernel}x{kernel} g{groups}");
+            report(&name, ops, peak, || {
+                let left = Bytes { data: &input, signed, zero_point: 3 };
+                let weights = ConvWeightsInt8 { data: &packed, sums: &sums, signed: true };
+                let (zero_point, low, high) = (3, 0, 255);
+                let data = &mut out[..];
+                let output = Int8Output::Bytes { data, scales: &scales, zero_point, low, high };
+                let epilogue =
+                    Int8Epilogue { right_zeros: None, bias: None, output, stride: outputs };
+                conv2d_int8(exec, &conv, left, weights, epilogue);
+            });
+        }
     }
 }
 
 fn main() {
-    let filter = std::env::args().nth(1).unwrap_or_default();
     let cpu = Cpu::detect();
     assert!(cpu.isa() >= Isa::Avx2, "peak is measured with AVX2");
     let peak = peak_fma();
@@ -132,11 +176,8 @@ fn main() {
         let pool = Pool::new(threads).expect("threads");
         let exec = Exec { cpu, pool: &pool };
         println!("threads {threads}");
-        if "gemm".contains(&filter) {
-            products(exec, peak * threads as f64);
-        }
-        if "conv".contains(&filter) {
-            convolutions(exec, peak * threads as f64);
-        }
+        products(exec, peak * threads as f64);
+        int8(exec, peak * threads as f64);
+        convolutions(exec, peak * threads as f64);
     }
 }

@@ -78,8 +78,8 @@ impl fmt::Display for Isa {
     }
 }
 
-/// An instruction set that was found on this machine. Holding one proves that its instructions exist:
-/// only detection makes it.
+/// An instruction set that was found on this machine. Holding one proves that its instructions
+/// exist: only detection makes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cpu {
     isa: Isa,

@@ -1,10 +1,10 @@
 //! Compute kernels per instruction set, and the thread pool they run on.
 //!
-//! Every kernel takes an [`Exec`]: which instructions exist ([`Cpu`], a proof made once by detection)
-//! and which threads to run on ([`Pool`]). Fast paths are written once over a SIMD trait and entered
-//! through one `#[target_feature]` function per instruction set; [`Isa::Reference`] selects a slow
-//! scalar twin of each. Preconditions on lengths and shapes are asserted: breaking one is a bug of the
-//! caller, never a property of a model's input.
+//! Every kernel takes an [`Exec`]: which instructions exist ([`Cpu`], a proof made once by
+//! detection) and which threads to run on ([`Pool`]). Fast paths are written once over a SIMD trait
+//! and entered through one `#[target_feature]` function per instruction set; [`Isa::Reference`]
+//! selects a slow scalar twin of each. Preconditions on lengths and shapes are asserted: breaking
+//! one is a bug of the caller, never a property of a model's input.
 //!
 //! Results never depend on the number of threads, nor on which other rows a call carries.
 //!
@@ -15,11 +15,14 @@ mod cache;
 mod conv;
 pub mod elementwise;
 mod gemm;
+pub mod generic;
 mod isa;
 mod math;
 pub mod movement;
 mod parallel;
+mod permute;
 mod pool;
+mod quant;
 mod rows;
 mod rowwise;
 mod scratch;
@@ -35,7 +38,13 @@ pub use gemm::{
 pub use isa::{Cpu, Isa, IsaError};
 pub(crate) use math::erf_f64;
 pub use math::{Activation, activate};
+pub use permute::permute;
 pub use pool::Pool;
+pub use quant::{
+    Bytes, ColumnScales, ConvWeightsInt8, Int8Epilogue, Int8Output, PackedInt8, column_sums_len,
+    conv_column_sums_len, conv2d_int8, gemm_int8, pack_conv_int8, pack_int8, packed_conv_int8_len,
+    packed_int8_len,
+};
 pub use rowwise::{Mask, NormKind, Normalize, Softmax, normalize, softmax};
 
 /// What a kernel runs on: the instructions that exist and the threads to use.

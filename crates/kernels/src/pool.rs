@@ -1,8 +1,9 @@
 //! A thread pool for static partitions: low latency, no allocation per run.
 //!
-//! Each worker watches a slot of its own. A run publishes a pointer to a job on the caller's stack in
-//! the slots it needs, works on its own share, and returns when every worker has reported. Workers
-//! spin briefly between runs (consecutive kernels of one inference are microseconds apart), then park.
+//! Each worker watches a slot of its own. A run publishes a pointer to a job on the caller's stack
+//! in the slots it needs, works on its own share, and returns when every worker has reported.
+//! Workers spin briefly between runs (consecutive kernels of one inference are microseconds apart),
+//! then park.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -99,8 +100,8 @@ impl Pool {
             return;
         }
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: only the lifetime is erased. The job does not outlive this call: every worker that
-        // receives it is waited for below, whatever panics.
+        // SAFETY: only the lifetime is erased. The job does not outlive this call: every worker
+        // that receives it is waited for below, whatever panics.
         let task =
             unsafe { std::mem::transmute::<*const (dyn Fn(usize) + Sync + '_), *const Task>(task) };
         let mut job = Job {
@@ -159,8 +160,8 @@ impl Job {
 
 fn work(slot: &Slot, thread: usize) {
     while let Some(job) = next_job(slot) {
-        // SAFETY: the caller keeps the job alive until `unfinished` reaches zero, which this thread's
-        // decrement below is part of; nothing of the job is touched after it.
+        // SAFETY: the caller keeps the job alive until `unfinished` reaches zero, which this
+        // thread's decrement below is part of; nothing of the job is touched after it.
         let job = unsafe { &*job };
         job.work(thread);
         let caller = job.caller.clone();

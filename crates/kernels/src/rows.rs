@@ -105,8 +105,8 @@ impl RowTable {
 /// A left-hand operand.
 ///
 /// # Safety
-/// Every pointer that `fill` puts in the table must stay readable for its segment's length while the
-/// operand is borrowed, or until the table is next filled.
+/// Every pointer that `fill` puts in the table must stay readable for its segment's length while
+/// the operand is borrowed, or until the table is next filled.
 pub(crate) unsafe trait RowSource: Sync {
     /// Rows.
     fn rows(&self) -> usize;

@@ -103,14 +103,13 @@ pub(crate) fn per_channel(
     channels: usize,
     axis_from_end: usize,
 ) -> Option<Vec<f32>> {
-    let elements = floats(tensor)?;
-    if let [single] = elements[..] {
-        return Some(vec![single; channels]);
+    if tensor.elements() == 1 {
+        return Some(vec![*floats(tensor)?.first()?; channels]);
     }
     let rank = tensor.shape().rank();
     let axis = rank.checked_sub(axis_from_end + 1)?;
     let alone = tensor.shape().iter().enumerate().all(|(i, &dim)| i == axis || dim == 1);
-    (alone && elements.len() == channels).then_some(elements)
+    if alone && tensor.elements() == channels { floats(tensor) } else { None }
 }
 
 /// A weight with every slice along `axis` multiplied by its own factor.

@@ -191,17 +191,6 @@ impl<'a> Editor<'a> {
         value.dims = value.dims.take().or(dims);
     }
 
-    /// Changes one operand of a node.
-    pub(crate) fn set_input(&mut self, id: NodeId, index: usize, to: ValueId) {
-        let Some(node) = self.graph.node_mut(id) else { return };
-        let Some(slot) = node.inputs.get_mut(index) else { return };
-        let old = slot.replace(to);
-        self.uses[to.index()].push(id);
-        if let Some(old) = old {
-            self.forget(old, id);
-        }
-    }
-
     /// Removes a node if nothing uses its results, then its producers likewise.
     pub(crate) fn sweep(&mut self, id: NodeId) {
         let mut stack = vec![id];
@@ -215,13 +204,6 @@ impl<'a> Editor<'a> {
                 self.drop_use(operand, id);
                 stack.extend(self.graph.producer(operand).map(|(producer, _)| producer));
             }
-        }
-    }
-
-    fn forget(&mut self, value: ValueId, reader: NodeId) {
-        self.drop_use(value, reader);
-        if let Some((producer, _)) = self.graph.producer(value) {
-            self.sweep(producer);
         }
     }
 

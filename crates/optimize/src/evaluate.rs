@@ -5,9 +5,9 @@ use landfall_tensor::Tensor;
 
 /// Computes one operator on constant operands.
 pub trait Evaluate {
-    /// The results in the operator's order, or `None` if the operator is not supported or fails;
-    /// the node is then left for the runtime, which reports the failure.
-    fn evaluate(&self, op: &Op, inputs: &[Option<Tensor>]) -> Option<Vec<Tensor>>;
+    /// The first `outputs` results in the operator's order, or `None` if the operator is not
+    /// supported or fails; the node is then left for the runtime, which reports the failure.
+    fn evaluate(&self, op: &Op, inputs: &[Option<Tensor>], outputs: usize) -> Option<Vec<Tensor>>;
 }
 
 /// Computes nothing: folding that needs values is then left out.
@@ -15,7 +15,7 @@ pub trait Evaluate {
 pub struct NoEvaluator;
 
 impl Evaluate for NoEvaluator {
-    fn evaluate(&self, _: &Op, _: &[Option<Tensor>]) -> Option<Vec<Tensor>> {
+    fn evaluate(&self, _: &Op, _: &[Option<Tensor>], _: usize) -> Option<Vec<Tensor>> {
         None
     }
 }

@@ -88,7 +88,7 @@ impl PackageBuilder {
     }
 
     /// The manifest, and every other entry in the order of the file: small ones first.
-    fn assemble(&self) -> Result<(Manifest, Vec<Part<'_>>), PackageError> {
+    pub(crate) fn assemble(&self) -> Result<(Manifest, Vec<Part<'_>>), PackageError> {
         let mut parts = vec![Part::new(GRAPH.to_owned(), self.graph_text.as_bytes())];
         for (name, bytes) in &self.assets {
             parts.push(Part::new(format!("assets/{name}"), bytes.as_slice()));

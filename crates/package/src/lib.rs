@@ -36,8 +36,8 @@ pub use archive::ALIGNMENT;
 pub use builder::PackageBuilder;
 pub use error::PackageError;
 pub use manifest::{
-    Batching, Digest, EntryRecord, FORMAT_VERSION, GoldenRecord, Manifest, ModelConfig,
-    NamedTensorRecord, Provenance, ServingDefaults, Source, TensorRecord, Tolerance,
+    Digest, EntryRecord, FORMAT_VERSION, GoldenRecord, Manifest, ModelConfig, NamedTensorRecord,
+    Provenance, ServingDefaults, Source, TensorRecord, Tolerance,
 };
 pub use package::{Golden, Package};
 pub use signature::{DatatypeName, DimRecord, SignatureRecord, TensorSpecRecord};

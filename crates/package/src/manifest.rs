@@ -59,37 +59,29 @@ pub struct ModelConfig {
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// How to serve a model; what is absent is the server's to decide.
+/// How to serve a model, in the words of the server's configuration; what is absent is the server's
+/// to decide, and what the server's configuration says wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServingDefaults {
-    /// How rows of several requests join one run.
+    /// Most rows that requests are joined to in one run.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub batching: Option<Batching>,
-    /// Longest time a request may take, in milliseconds.
+    pub max_batch_rows: Option<usize>,
+    /// Longest wait for more rows, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_delay_us: Option<u64>,
+    /// Most rows of one request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_request_rows: Option<usize>,
+    /// Most rows waiting; more are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_queue_rows: Option<usize>,
+    /// Longest time that a request waits, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
     /// Threads that one run uses.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub threads: Option<u32>,
-    /// Runs of the first golden case, or of zeros, before the model counts as ready.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub warmup_runs: Option<u32>,
-}
-
-/// How rows of several requests join one run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Batching {
-    /// Most rows in one run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_rows: Option<u32>,
-    /// Longest wait for more rows, in microseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_delay_us: Option<u64>,
-    /// Most rows waiting; more are refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_queued_rows: Option<u32>,
+    pub threads: Option<usize>,
 }
 
 /// Where a model comes from.

@@ -325,3 +325,65 @@ fn check_named(
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+    use crate::PackageBuilder;
+    use crate::archive::{Limits, Part};
+
+    /// A package whose manifest and graph text were replaced, with checksums and digests to match.
+    fn forged(manifest: &[u8], graph: &[u8], weights: &[u8]) -> Buffer {
+        let parts = [(MANIFEST, manifest), (GRAPH, graph), ("weights/0", weights)];
+        let parts = parts.map(|(name, bytes)| Part::new(name.to_owned(), bytes));
+        let mut file = Vec::new();
+        archive::write(&mut file, &parts, Limits::default()).unwrap();
+        Buffer::copy_of(&file)
+    }
+
+    fn sample() -> (Vec<u8>, String, Vec<u8>) {
+        let text = "graph \"g\" {\n  input %x: f32[batch,20]\n  const %w: f32[20] = @0\n  \
+                    %y: f32[batch,20] = Mul(%x, %w)\n  output %y\n}\n";
+        let weights = Tensor::from_slice(Shape::from([20]), &[0.25f32; 20]).unwrap();
+        let bytes = weights.bytes().unwrap().to_vec();
+        let graph = landfall_graph::text::parse(text, &[weights]).unwrap();
+        let mut builder = PackageBuilder::from_graph(&graph);
+        let steps = serde_json::json!([{"scale": {"factor": 2.0}}]);
+        builder.model.preprocess = serde_json::from_value(steps).unwrap();
+        (builder.assemble().unwrap().0.to_json().unwrap(), text.to_owned(), bytes)
+    }
+
+    #[test]
+    fn the_forgery_opens_if_nothing_is_changed() {
+        let (manifest, graph, weights) = sample();
+        let package = Package::from_buffer(forged(&manifest, graph.as_bytes(), &weights)).unwrap();
+        package.verify().unwrap();
+        package.graph().unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn forged_manifests_never_panic(
+            edits in proptest::collection::vec(
+                (any::<Index>(), "[-0-9a-z\\[\\]{}\",:.?]"),
+                1..4,
+            ),
+        ) {
+            let (mut manifest, graph, weights) = sample();
+            for (index, text) in edits {
+                let at = index.index(manifest.len());
+                manifest[at] = text.as_bytes()[0];
+            }
+            let file = forged(&manifest, graph.as_bytes(), &weights);
+            if let Ok(package) = Package::from_buffer(file) {
+                let _ = (package.verify(), package.graph().is_ok(), package.golden().is_ok());
+                for index in 0..package.constants() {
+                    let _ = package.constant(index);
+                }
+            }
+        }
+    }
+}

@@ -1,9 +1,9 @@
 //! Scoring many rows: the model and its declared steps as when serving, without the queue.
 //!
 //! Chunks of columns are cut into batches, batches run on several threads, results come back in the
-//! order of the rows. Memory is bounded by the batches in flight: the source is read only as results
-//! are taken. A batch that fails is bisected until the rows at fault stand alone; they are reported
-//! and the others are scored.
+//! order of the rows. Memory is bounded by the batches in flight: the source is read only as
+//! results are taken. A batch that fails is bisected until the rows at fault stand alone; they are
+//! reported and the others are scored.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -93,10 +93,12 @@ where
             return Err(fail("its leading axis is not one of rows, so rows cannot be scored"));
         }
     };
-    let (sender, receiver) = mpsc::channel::<Task>();
+    let threads = options.threads.max(1);
+    // Every batch in flight fits, so sending never blocks.
+    let (sender, receiver) = mpsc::sync_channel::<Task>(DEPTH * threads);
     let receiver = Arc::new(Mutex::new(receiver));
     let mut workers = Vec::new();
-    for _ in 0..options.threads.max(1) {
+    for _ in 0..threads {
         let (servable, receiver) = (servable.clone(), receiver.clone());
         let worker = std::thread::Builder::new()
             .name("bulk".to_owned())
@@ -148,7 +150,7 @@ pub struct Score<I, E> {
     next_row: u64,
     in_flight: VecDeque<Slot<E>>,
     is_over: bool,
-    tasks: Option<mpsc::Sender<Task>>,
+    tasks: Option<mpsc::SyncSender<Task>>,
     workers: Vec<JoinHandle<()>>,
 }
 

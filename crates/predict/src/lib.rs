@@ -1,7 +1,7 @@
 //! Online batching and bulk scoring over one path.
 //!
-//! Architecture invariant: this crate knows nothing of HTTP, JSON, ONNX, delivery or monitoring, and
-//! reads no clock: monotonic time comes from a [`Clock`], wall-clock time from callers.
+//! Architecture invariant: this crate knows nothing of HTTP, JSON, ONNX, delivery or monitoring,
+//! and reads no clock: monotonic time comes from a [`Clock`], wall-clock time from callers.
 
 mod batch;
 mod bulk;

@@ -9,12 +9,13 @@ use landfall_tensor::Tensor;
 use crate::batch::core::Core;
 use crate::batch::layout::Layout;
 use crate::batch::policy::Place;
+use crate::batch::probe;
 use crate::clock::between;
 use crate::departure::{Departure, Gone};
 use crate::lock::contain;
 use crate::{
-    Clock, ErrorKind, Executable, PredictError, PredictionSink, Reply, Request, ServingConfig,
-    StatisticsSnapshot, Steps,
+    Batching, Clock, ErrorKind, Executable, PredictError, PredictionSink, Reply, Request,
+    ServingConfig, StatisticsSnapshot, Steps,
 };
 
 /// The most runs of one model version at one time.
@@ -39,6 +40,7 @@ pub struct LoadedModel {
 pub struct Servable {
     core: Arc<Core>,
     platform: String,
+    why_not_batching: Option<String>,
 }
 
 /// A submitted request. Dropping it cancels the request if it still waits: its callback then gets
@@ -87,6 +89,17 @@ impl Servable {
         let LoadedModel { executable, steps, mut config, platform } = model;
         check(&config)?;
         let layout = Layout::new(executable.signature(), &config)?;
+        let layout = match config.batching {
+            Batching::Auto => layout.and_then(|layout| match probe::obstacle(&*executable) {
+                Some(reason) => Err(reason),
+                None => Ok(layout),
+            }),
+            Batching::Required | Batching::Off => layout,
+        };
+        let (layout, why_not_batching) = match layout {
+            Ok(layout) => (Some(layout), None),
+            Err(reason) => (None, Some(reason)),
+        };
         let warm_up = std::mem::take(&mut config.warm_up);
         let threads = config.instances + 1;
         let core = Arc::new(Core::new(
@@ -100,7 +113,7 @@ impl Servable {
             layout,
             Gone::default(),
         ));
-        let servable = Servable { core, platform };
+        let servable = Servable { core, platform, why_not_batching };
         for index in 0..threads {
             let core = servable.core.clone();
             std::thread::Builder::new()
@@ -145,6 +158,11 @@ impl Servable {
     /// Whether rows of different requests share runs.
     pub fn is_batching(&self) -> bool {
         self.core.is_batching()
+    }
+
+    /// Why rows of different requests do not share runs, as found at loading.
+    pub fn why_not_batching(&self) -> Option<&str> {
+        self.why_not_batching.as_deref()
     }
 
     /// Whether submitting does declared pre-processing on the submitting thread, which can take

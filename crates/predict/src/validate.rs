@@ -17,7 +17,8 @@ pub(crate) struct Checked {
     pub(crate) wanted: Vec<usize>,
 }
 
-/// Checks names, datatypes, shapes and shared symbolic extents. `owner` gives the name of the model for errors.
+/// Checks names, datatypes, shapes and shared symbolic extents. `owner` gives the name of the model
+/// for errors.
 pub(crate) fn check(
     owner: impl Fn() -> String,
     signature: &Signature,

@@ -1,9 +1,11 @@
 //! One operator on given tensors, without a plan: constant folding, operators whose operands have
 //! shapes only known while running, and tests.
 
+use std::sync::Arc;
+
 use landfall_graph::Op;
 use landfall_graph::infer::{Fact, infer_node};
-use landfall_kernels::Exec;
+use landfall_kernels::{Cpu, Exec, Pool};
 use landfall_tensor::{Buffer, DType, DataMut, Shape, Tensor, TensorMut};
 
 use crate::kernel::{Io, Outputs};
@@ -11,7 +13,7 @@ use crate::lower::{Lowered, Site, Target, lower};
 use crate::{DynamicKernel, Kernel, KernelError, KernelInfo};
 
 /// Computes `outputs` results of `op`.
-pub fn evaluate(
+pub(crate) fn evaluate(
     op: &Op,
     inputs: &[Option<Tensor>],
     outputs: usize,
@@ -36,6 +38,29 @@ pub fn evaluate(
             let specs = specs(&results)?;
             run_on_heap(kernel.as_ref(), &aligned, &specs, exec)
         }
+    }
+}
+
+/// Computes single operators on the calling thread, for constant folding.
+pub struct Evaluator {
+    target: Target,
+}
+
+impl Evaluator {
+    /// An evaluator that uses these instruction sets.
+    pub fn new(cpu: Cpu) -> Evaluator {
+        Evaluator { target: Target { cpu, threads: 1, weights: Arc::default() } }
+    }
+
+    /// The first `outputs` results of `op`.
+    pub fn evaluate(
+        &self,
+        op: &Op,
+        inputs: &[Option<Tensor>],
+        outputs: usize,
+    ) -> Result<Vec<Tensor>, KernelError> {
+        let exec = Exec { cpu: self.target.cpu, pool: Pool::inline() };
+        evaluate(op, inputs, outputs, &self.target, exec)
     }
 }
 

@@ -18,10 +18,10 @@ mod plan;
 mod tests;
 mod weights;
 
+pub use landfall_kernels::{Cpu, Isa, IsaError};
+
 pub use error::{CompileError, KernelError, NodeError, RunError};
-pub use evaluate::evaluate;
+pub use evaluate::Evaluator;
 pub use execute::Observer;
 pub use kernel::{DynamicKernel, Inputs, Io, Kernel, KernelInfo, Outputs};
-pub use lower::Target;
 pub use model::{Model, Options, Report, StepReport};
-pub use weights::WeightCache;

@@ -1,7 +1,11 @@
 //! Operators to kernels: one file for each family, the first that knows the operator answers.
 
+mod activation;
+mod convolution;
 mod elementwise;
+mod matmul;
 mod movement;
+mod rowwise;
 mod text_cast;
 pub(crate) mod types;
 
@@ -27,13 +31,13 @@ pub(crate) enum Lowered {
 
 /// What lowering is done for.
 #[derive(Clone)]
-pub struct Target {
+pub(crate) struct Target {
     /// The instruction sets to use.
-    pub cpu: Cpu,
+    pub(crate) cpu: Cpu,
     /// Threads that a run may use.
-    pub threads: usize,
+    pub(crate) threads: usize,
     /// Packed weights, shared by every plan of a model.
-    pub weights: Arc<WeightCache>,
+    pub(crate) weights: Arc<WeightCache>,
 }
 
 /// One node to lower: its operator, what is known of its operands and results, and the target.
@@ -52,7 +56,8 @@ pub(crate) struct Site<'a> {
 
 type Rule = fn(&Site<'_>) -> Option<Result<Lowered, KernelError>>;
 
-const RULES: &[Rule] = &[elementwise::lower, movement::lower];
+const RULES: &[Rule] =
+    &[elementwise::lower, movement::lower, matmul::lower, convolution::lower, rowwise::lower];
 
 /// The kernel for a node, or why there is none.
 pub(crate) fn lower(site: &Site<'_>) -> Result<Lowered, KernelError> {

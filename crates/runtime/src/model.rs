@@ -9,7 +9,8 @@ use landfall_tensor::{Shape, Tensor, TensorError, TensorView};
 use crate::execute::{Context, Observer, execute};
 use crate::lower::{Target, is_known};
 use crate::plan::{self, Plan, node_error};
-use crate::{CompileError, KernelError, RunError, WeightCache};
+use crate::weights::WeightCache;
+use crate::{CompileError, KernelError, RunError};
 
 /// How to compile and run.
 #[derive(Debug, Clone)]

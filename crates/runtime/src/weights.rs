@@ -10,13 +10,13 @@ use crate::KernelError;
 
 /// Packed constants by value and layout.
 #[derive(Default)]
-pub struct WeightCache {
+pub(crate) struct WeightCache {
     packed: Mutex<HashMap<(ValueId, &'static str), Tensor>>,
 }
 
 impl WeightCache {
     /// The constant in that layout, packing it now if no plan has yet.
-    pub fn get(
+    pub(crate) fn get(
         &self,
         id: ValueId,
         layout: &'static str,
@@ -35,7 +35,7 @@ impl WeightCache {
     }
 
     /// Bytes held.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let packed = match self.packed.lock() {
             Ok(guard) => guard,
             Err(poisoned) => poisoned.into_inner(),

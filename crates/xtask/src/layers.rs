@@ -23,6 +23,12 @@ const fn row(name: &'static str, level: u8, uses: &'static [&'static str]) -> Ro
     Row { name, level, uses }
 }
 
+/// What the crates that join the others may use.
+const EVERYTHING: &[&str] = &[
+    "tensor", "kernels", "graph", "monitor", "runtime", "onnx", "optimize", "package", "protocol",
+    "registry", "features", "train", "codegen", "predict", "compress", "delivery",
+];
+
 /// Every crate, from the bottom up.
 const CRATES: &[Row] = &[
     row("tensor", 0, &[]),
@@ -33,6 +39,7 @@ const CRATES: &[Row] = &[
     row("onnx", 2, &["graph", "tensor"]),
     row("optimize", 2, &["graph", "tensor"]),
     row("package", 2, &["graph", "tensor"]),
+    row("protocol", 2, &["graph", "tensor"]),
     row("registry", 2, &["package"]),
     row("features", 2, &["tensor"]),
     row("train", 3, &["runtime", "graph", "tensor"]),
@@ -40,24 +47,9 @@ const CRATES: &[Row] = &[
     row("predict", 4, &["runtime", "package", "registry", "features", "graph", "tensor"]),
     row("compress", 4, &["train", "optimize", "runtime", "graph", "tensor"]),
     row("delivery", 4, &["registry", "monitor"]),
-    row(
-        "landfall",
-        5,
-        &[
-            "tensor", "kernels", "graph", "monitor", "runtime", "onnx", "optimize", "package",
-            "registry", "features", "train", "codegen", "predict", "compress", "delivery",
-        ],
-    ),
-    row("testkit", 5, &["graph", "tensor"]),
-    row(
-        "xtask",
-        6,
-        &[
-            "tensor", "kernels", "graph", "monitor", "runtime", "onnx", "optimize", "package",
-            "registry", "features", "train", "codegen", "predict", "compress", "delivery",
-            "testkit",
-        ],
-    ),
+    row("testkit", 4, &["graph", "tensor"]),
+    row("landfall", 5, EVERYTHING),
+    row("xtask", 6, EVERYTHING),
 ];
 
 /// External crates that only some workspace crates may use.
@@ -66,10 +58,10 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("axum", &["landfall"]),
     ("clap", &["landfall", "xtask"]),
     ("hyper", &["landfall"]),
-    ("prost", &["landfall"]),
+    ("prost", &["landfall", "protocol"]),
     ("rustls", &["landfall"]),
     ("tokio", &["landfall"]),
-    ("tonic", &["landfall"]),
+    ("tonic", &["landfall", "protocol"]),
 ];
 
 #[derive(Debug, Deserialize)]

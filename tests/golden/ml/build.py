@@ -3,7 +3,7 @@
 Writes cases/NAME.onnx and cases/NAME.npz for every case, and index.json. The archive holds the
 model's inputs as `input.<name>` and the trainer's answers as `expected.<output>`; strings are
 fixed-width unicode; a ZipMap is a matrix [N, classes]. Every case is also run with ONNX Runtime and
-the largest difference recorded. A case where ONNX Runtime, too, misses the tolerance is not written:
+the largest difference recorded. A case that ONNX Runtime, too, gets wrong is not written:
 there the converted model is not the trained one, which says nothing about who runs it.
 """
 

@@ -1,6 +1,6 @@
 //! Operators that move elements without computing: reshape, transpose, slice, concatenate, gather.
 
-use landfall_tensor::DType;
+use landfall_tensor::{DType, MAX_RANK};
 
 use super::context::{InferError, Operands, add_dims, broadcast_dims, product, resolve_axis};
 use super::{Fact, Int};
@@ -64,7 +64,12 @@ fn extents(operands: &Operands<'_>, index: usize) -> Result<Dims, InferError> {
         [Dim::Known(n)] => Some(*n),
         _ => None,
     });
-    Ok(length.map(|n| vec![Dim::Unknown; n]))
+    match length {
+        Some(n) if n > MAX_RANK => {
+            InferError::because(format!("{n} extents, the limit is {MAX_RANK}"))
+        }
+        length => Ok(length.map(|n| vec![Dim::Unknown; n])),
+    }
 }
 
 fn reshape(operands: &Operands<'_>, allowzero: bool) -> Result<Dims, InferError> {
@@ -248,7 +253,11 @@ fn slice(operands: &Operands<'_>) -> Result<Dims, InferError> {
         (true, None) => return Ok(Some(vec![Dim::Unknown; dims.len()])),
         (false, _) => {
             let length = operands.dims(1).and_then(|d| d.first()).and_then(Dim::known);
-            (0..i64::try_from(length.unwrap_or(dims.len())).unwrap_or(0)).collect()
+            let length = length.unwrap_or(dims.len());
+            if length > dims.len() {
+                return InferError::because(format!("{length} starts for {} axes", dims.len()));
+            }
+            (0..i64::try_from(length).unwrap_or(0)).collect()
         }
     };
     let steps = match (operands.has(4), operands.ints(4)) {
@@ -347,7 +356,7 @@ fn split(operands: &Operands<'_>, axis: i64, parts: Option<i64>) -> Result<Vec<F
             let sizes: Option<Vec<usize>> =
                 sizes.iter().map(|&n| usize::try_from(n).ok()).collect();
             let sizes = sizes.ok_or_else(|| InferError("a part's extent is negative".into()))?;
-            let total: usize = sizes.iter().sum();
+            let total = sizes.iter().fold(0usize, |total, &size| total.saturating_add(size));
             if extent.is_some_and(|extent| extent != total) {
                 return InferError::because(format!(
                     "parts add up to {total}, axis {axis} has extent {}",
@@ -358,10 +367,10 @@ fn split(operands: &Operands<'_>, axis: i64, parts: Option<i64>) -> Result<Vec<F
         }
         (false, _, Some(extent)) => {
             let each = extent.div_ceil(count);
-            let part = |i: usize| each.min(extent.saturating_sub(i * each));
-            (0..count).map(|i| Dim::Known(part(i))).collect()
+            let part = |i: usize| each.min(extent.saturating_sub(i.saturating_mul(each)));
+            (0..operands.outputs).map(|i| Dim::Known(part(i))).collect()
         }
-        _ => vec![Dim::Unknown; count],
+        _ => vec![Dim::Unknown; operands.outputs],
     };
     let fact = |size: &Dim| {
         let mut dims = dims.to_vec();

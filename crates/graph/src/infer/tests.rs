@@ -111,3 +111,20 @@ fn fused_operators_have_their_shapes() {
     assert!(lines[0].starts_with("%a: f32[N,4,4,3] ="));
     assert!(lines[1].starts_with("%b: f32[N,S,64] ="));
 }
+
+#[test]
+fn absurd_lengths_are_refused_before_they_take_memory() {
+    let expand = "input %x: f32[1] input %s: i64[4294967295] %y = Expand(%x, %s) output %y";
+    assert!(error(expand).contains("4294967295 extents"), "{}", error(expand));
+    let slice = "input %x: f32[4] input %s: i64[4294967295] input %e: i64[4294967295]
+                 %y = Slice(%x, %s, %e) output %y";
+    assert!(error(slice).contains("4294967295 starts for 1 axes"), "{}", error(slice));
+}
+
+#[test]
+fn a_split_into_absurdly_many_parts_yields_the_results_it_names() {
+    let body = "input %x: f32[4] %a, %b = Split(%x) {axis=0, num_outputs=4611686018427387904}
+                output %a output %b";
+    let lines = annotated(body);
+    assert!(lines[0].starts_with("%a: f32[1], %b: f32[1] ="), "{}", lines[0]);
+}

@@ -93,6 +93,9 @@ impl SimdOp for Lines<'_> {
 
 impl Lines<'_> {
     /// One line, `V` vectors of channels from `c` (the last of `lanes` lanes).
+    ///
+    /// # Safety
+    /// The channels exist.
     #[inline(always)]
     unsafe fn block<S: Simd, const V: usize>(&self, s: S, line: &Line, c: usize, lanes: usize) {
         let mut x = 0;
@@ -113,6 +116,9 @@ impl Lines<'_> {
     }
 
     /// `P` output columns from `x`, which share the same valid taps.
+    ///
+    /// # Safety
+    /// The columns and channels exist and `xs` are valid taps of all columns.
     #[inline(always)]
     unsafe fn columns<S: Simd, const V: usize, const P: usize>(
         &self,
@@ -177,6 +183,8 @@ impl Lines<'_> {
     }
 }
 
+/// # Safety
+/// The epilogue's operands reach these channels.
 #[inline(always)]
 unsafe fn finish_point<S: Simd, const V: usize>(
     s: S,
@@ -196,6 +204,9 @@ unsafe fn finish_point<S: Simd, const V: usize>(
 }
 
 /// `V` vectors; a single one may be partial.
+///
+/// # Safety
+/// The channels are readable.
 #[inline(always)]
 unsafe fn vectors<S: Simd, const V: usize>(s: S, p: *const f32, lanes: usize) -> [S::F; V] {
     // SAFETY: the channels are readable by the caller's promise.
@@ -207,6 +218,8 @@ unsafe fn vectors<S: Simd, const V: usize>(s: S, p: *const f32, lanes: usize) ->
     }
 }
 
+/// # Safety
+/// The channels are writable.
 #[inline(always)]
 unsafe fn store_vectors<S: Simd, const V: usize>(s: S, p: *mut f32, x: &[S::F; V], lanes: usize) {
     // SAFETY: the channels are writable by the caller's promise.

@@ -15,9 +15,9 @@ pub use window::Window2d;
 
 use rows::WindowRows;
 
-use crate::Exec;
-use crate::gemm::{Epilogue, PANEL, Right, RowsMut, packed_b_len, run};
-use crate::rows::{DenseRows, RowSource};
+use crate::gemm::{Epilogue, PANEL, Product, Right, RowsMut, packed_b_len, run};
+use crate::rows::DenseRows;
+use crate::{Exec, Pool, parallel};
 
 /// A convolution of images `[batch, height, width, channels]` to `[batch, out_height, out_width,
 /// out_channels]`.
@@ -66,8 +66,8 @@ impl Conv2d {
         self.groups * packed_b_len(self.depth(), self.group_outputs())
     }
 
-    /// Packs weights `[out_channels, channels / groups, kernel height, kernel width]`: for each group
-    /// a packed matrix of depth (tap, channel); depthwise, `[taps, channels]`.
+    /// Packs weights `[out_channels, channels / groups, kernel height, kernel width]`: for each
+    /// group a packed matrix of depth (tap, channel); depthwise, `[taps, channels]`.
     ///
     /// # Panics
     /// If a slice has the wrong length.
@@ -98,8 +98,8 @@ impl Conv2d {
     }
 }
 
-/// `out[position, o] = activation(conv(input)[position, o] + bias[o] + residual[position, o])`, with
-/// weights packed by [`Conv2d::pack_weights`]; positions are (image, row, column).
+/// `out[position, o] = activation(conv(input)[position, o] + bias[o] + residual[position, o])`,
+/// with weights packed by [`Conv2d::pack_weights`]; positions are (image, row, column).
 ///
 /// # Panics
 /// If an operand is shorter than its shape.
@@ -117,21 +117,33 @@ pub fn conv2d(
         depthwise::run(exec, conv, input, weights, epilogue, &mut out);
         return;
     }
-    let (channels, outputs) = (conv.group_channels(), conv.group_outputs());
-    let packed = packed_b_len(conv.depth(), outputs);
-    for group in 0..conv.groups {
-        let right = Right::Packed(weights[group * packed..].as_ptr());
-        let dense;
-        let windows;
-        let rows: &dyn RowSource = if conv.is_dense() {
-            dense = DenseRows::new(input, conv.window.positions(), channels, channels);
-            &dense
-        } else {
-            let range = group * channels..(group + 1) * channels;
-            windows = WindowRows::new(input, conv.window, range, 0, 1);
-            &windows
-        };
-        let whole = epilogue.product(rows, right, conv.out_channels, &mut out);
-        run(exec, &whole.columns(group * outputs, outputs));
+    let packed = packed_b_len(conv.depth(), conv.group_outputs());
+    let positions = conv.window.positions();
+    if conv.is_dense() {
+        let channels = conv.window.channels;
+        let rows = DenseRows::new(input, positions, channels, channels);
+        let right = Right::Packed(weights.as_ptr());
+        run(exec, &epilogue.product(&rows, right, conv.out_channels, &mut out));
+        return;
     }
+    let rows = WindowRows::new(input, conv.window, 0..conv.window.channels, 0, 1);
+    let right = Right::Packed(weights.as_ptr());
+    let whole = epilogue.product(&rows, right, conv.out_channels, &mut out);
+    let one = |exec: Exec<'_>, group: usize| {
+        let (channels, outputs) = (conv.group_channels(), conv.group_outputs());
+        let range = group * channels..(group + 1) * channels;
+        let rows = WindowRows::new(input, conv.window, range, 0, 1);
+        let right = Right::Packed(weights[group * packed..].as_ptr());
+        let columns = whole.columns(group * outputs, outputs);
+        run(exec, &Product { rows: &rows, right, ..columns });
+    };
+    if conv.groups < exec.pool.threads() {
+        (0..conv.groups).for_each(|group| one(exec, group));
+        return;
+    }
+    let cost = positions.saturating_mul(packed) / 8;
+    parallel::over_range(exec, conv.groups, cost, &|groups| {
+        let exec = Exec { cpu: exec.cpu, pool: Pool::inline() };
+        groups.for_each(|group| one(exec, group));
+    });
 }

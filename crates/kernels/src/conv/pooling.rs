@@ -1,7 +1,7 @@
 //! Pooling over channels-last images.
 //!
-//! The loops over channels are plain; inside a function compiled for the instruction set they become
-//! vector code. All instruction sets, the scalar one too, give the same bits.
+//! The loops over channels are plain; inside a function compiled for the instruction set they
+//! become vector code. All instruction sets, the scalar one too, give the same bits.
 
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-//! A convolution's windows as rows of a matrix, `[positions, kernel height · kernel width · channels]`.
+//! A convolution's windows as rows of a matrix, `[positions, kernel height · kernel width ·
+//! channels]`.
 
 use std::ops::Range;
 use std::ptr;
@@ -11,9 +12,9 @@ const SHORT: usize = 8;
 
 /// Windows over some channels of an image, read in place.
 ///
-/// Where taps are neighbours in memory, a whole kernel row is one segment; rows of the tile that hang
-/// over the left or right edge are copied. Otherwise each tap is a segment, or, if that is too short,
-/// every row is copied.
+/// Where taps are neighbours in memory, a whole kernel row is one segment; rows of the tile that
+/// hang over the left or right edge are copied. Otherwise each tap is a segment, or, if that is too
+/// short, every row is copied.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WindowRows<T> {
     start: *const T,
@@ -72,9 +73,15 @@ impl<T: Copy + Sync> WindowRows<T> {
         WindowRows { start, window, channels, pad, align, depth, interior }
     }
 
+    /// Whether neighbouring taps of a kernel row are neighbours in memory.
+    fn taps_touch(&self) -> bool {
+        let w = &self.window;
+        self.channels == w.channels && (w.dilation[1] == 1 || w.kernel[1] == 1)
+    }
+
     fn cut(&self) -> Cut {
         let w = &self.window;
-        let dense = self.channels == w.channels && (w.dilation[1] == 1 || w.kernel[1] == 1);
+        let dense = self.taps_touch();
         let aligned = |len: usize| len.is_multiple_of(self.align);
         if dense && aligned(w.kernel[1] * self.channels) {
             Cut::KernelRows
@@ -124,12 +131,13 @@ impl<T: Copy + Sync> WindowRows<T> {
             // SAFETY: `to` has room for the row.
             unsafe { ptr::write_bytes(to.cast::<u8>(), self.pad, self.depth * size_of::<T>()) };
         }
+        let stretch = if self.taps_touch() { xs.len().max(1) } else { 1 };
         for ky in ys {
-            for kx in xs.clone() {
+            for kx in xs.clone().step_by(stretch) {
                 let from = origin.wrapping_add(self.tap_offset(ky, kx));
                 let offset = (ky * w.kernel[1] + kx) * self.channels;
                 // SAFETY: valid taps are pixels of the image; the window fits `to`.
-                unsafe { ptr::copy_nonoverlapping(from, to.add(offset), self.channels) };
+                unsafe { ptr::copy_nonoverlapping(from, to.add(offset), stretch * self.channels) };
             }
         }
     }

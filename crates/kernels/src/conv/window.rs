@@ -95,7 +95,8 @@ impl Window2d {
         self.batch * self.height * self.width * self.channels
     }
 
-    /// Taps along `axis` (0 height, 1 width) of the window at output index `out` that meet the input.
+    /// Taps along `axis` (0 height, 1 width) of the window at output index `out` that meet the
+    /// input.
     #[inline]
     pub(crate) fn valid_taps(&self, axis: usize, out: usize) -> Range<usize> {
         let size = if axis == 0 { self.height } else { self.width };

@@ -5,9 +5,6 @@
 
 use landfall_tensor::{Element, bf16, f16};
 
-use crate::Exec;
-use crate::parallel::over_chunks;
-
 /// A numeric type that converts to every other.
 pub trait CastElement: Element {
     /// From a value that is real or was made real exactly.
@@ -16,6 +13,14 @@ pub trait CastElement: Element {
     fn from_integer(value: i128) -> Self;
     /// This value as one or the other.
     fn number(self) -> Number;
+    /// This value as a real number, rounded if it is an integer of more than 53 bits.
+    #[inline(always)]
+    fn to_real(self) -> f64 {
+        match self.number() {
+            Number::Real(x) => x,
+            Number::Integer(x) => x as f64,
+        }
+    }
 }
 
 /// A real or an integer.
@@ -61,23 +66,24 @@ float_casts! {
     bf16, bf16::from_f64;
 }
 
-/// Converts every element; `to_bool` makes everything but zero one.
-pub fn cast<A: CastElement, B: CastElement>(
-    exec: Exec<'_>,
-    input: &[A],
-    out: &mut [B],
-    to_bool: bool,
-) {
-    assert_eq!(input.len(), out.len());
-    over_chunks(exec, out, 1, 2, &|start, chunk| {
-        let input = &input[start..start + chunk.len()];
-        for (o, &x) in chunk.iter_mut().zip(input) {
-            *o = match x.number() {
-                Number::Real(x) if to_bool => B::from_integer(i128::from(x != 0.0)),
-                Number::Integer(x) if to_bool => B::from_integer(i128::from(x != 0)),
-                Number::Real(x) => B::from_real(x),
-                Number::Integer(x) => B::from_integer(x),
-            };
-        }
-    });
+/// Numbers converted at a time: each pair of types then needs no loop of its own.
+pub const CAST_BLOCK: usize = 128;
+
+/// Reads elements as numbers.
+pub fn read_numbers<A: CastElement>(input: &[A], numbers: &mut [Number]) {
+    for (number, &x) in numbers.iter_mut().zip(input) {
+        *number = x.number();
+    }
+}
+
+/// Writes numbers as elements; `to_bool` makes everything but zero one.
+pub fn write_numbers<B: CastElement>(numbers: &[Number], out: &mut [B], to_bool: bool) {
+    for (o, &number) in out.iter_mut().zip(numbers) {
+        *o = match number {
+            Number::Real(x) if to_bool => B::from_integer(i128::from(x != 0.0)),
+            Number::Integer(x) if to_bool => B::from_integer(i128::from(x != 0)),
+            Number::Real(x) => B::from_real(x),
+            Number::Integer(x) => B::from_integer(x),
+        };
+    }
 }

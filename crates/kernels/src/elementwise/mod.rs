@@ -16,7 +16,7 @@ pub use binary::{
     binary_bits, binary_compare, binary_float, binary_integer, binary_logic, power_integer,
 };
 pub use broadcast::Broadcast;
-pub use cast::{CastElement, cast};
+pub use cast::{CAST_BLOCK, CastElement, Number, read_numbers, write_numbers};
 pub use select::select;
 pub use unary::{Integer, IntegerUnary, UnaryFn, unary_float, unary_integer};
 

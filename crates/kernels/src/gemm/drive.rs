@@ -1,9 +1,10 @@
 //! Blocking and partition of a matrix product.
 //!
 //! A part owns a rectangle of the output. Inside it: blocks of columns whose panels fit half of L2,
-//! blocks of depth whose tile of left rows fits half of L1, then tiles. Sums between depth blocks wait
-//! in the output as f32, which changes nothing: every element is one chain of fused multiply-adds in
-//! order of depth, whatever the blocking, the instruction set or the number of threads.
+//! blocks of depth whose tile of left rows fits half of L1, then tiles. Sums between depth blocks
+//! wait in the output as f32, which changes nothing: every element is one chain of fused
+//! multiply-adds in order of depth, whatever the blocking, the instruction set or the number of
+//! threads.
 
 use std::ops::Range;
 
@@ -43,13 +44,13 @@ unsafe impl Sync for Product<'_> {}
 
 /// A grid of parts over a product's rows and panels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Grid {
-    row_parts: usize,
-    panel_parts: usize,
+pub(crate) struct Grid {
+    pub(crate) row_parts: usize,
+    pub(crate) panel_parts: usize,
 }
 
 /// The grid of at most `threads` parts whose largest part is smallest; reading less breaks ties.
-fn grid(threads: usize, rows: usize, panels: usize) -> Grid {
+pub(crate) fn grid(threads: usize, rows: usize, panels: usize) -> Grid {
     let candidates = (1..=threads).map(|row_parts| {
         let panel_parts = threads / row_parts;
         let (r, p) = (rows.div_ceil(row_parts), panels.div_ceil(panel_parts));
@@ -78,7 +79,8 @@ pub(crate) fn run(exec: Exec<'_>, product: &Product<'_>) {
 
 /// Computes one rectangle of the output on this thread.
 pub(crate) fn run_part(cpu: Cpu, product: &Product<'_>, rows: Range<usize>, panels: Range<usize>) {
-    let part = Part { product, rows: rows.clone(), panels: panels.clone(), caches: cpu.caches() };
+    let part =
+        Part { product, rows: rows.clone(), panels: panels.clone(), cpu, caches: cpu.caches() };
     if !rows.is_empty() && !panels.is_empty() && dispatch(cpu, part).is_none() {
         super::reference::run_part(product, rows, panels);
     }
@@ -88,6 +90,7 @@ pub(crate) struct Part<'a> {
     pub(crate) product: &'a Product<'a>,
     pub(crate) rows: Range<usize>,
     pub(crate) panels: Range<usize>,
+    pub(crate) cpu: Cpu,
     pub(crate) caches: CacheSizes,
 }
 
@@ -114,7 +117,7 @@ impl SimdOp for Part<'_> {
                     let layout = MatrixLayout { k, n: self.product.n, k_stride, n_stride };
                     scratch::with(block.len() * k * PANEL, |packed: &mut [f32]| {
                         // SAFETY: the makers of the product checked the layout.
-                        unsafe { pack_panels(start, layout, block.clone(), packed) };
+                        unsafe { pack_panels(self.cpu, start, layout, block.clone(), packed) };
                         self.run_columns(s, block, packed.as_ptr(), depth_blocks);
                     });
                 }

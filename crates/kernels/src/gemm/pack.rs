@@ -1,7 +1,10 @@
 //! The packed right-hand operand: panels of 16 columns, `[N/16][K][16]`, zero padded.
 //!
-//! Both AVX2 (two vectors a panel) and AVX-512 (one vector a panel) read it as it is, so a package can
-//! hold weights packed and nothing is repacked at load.
+//! Both AVX2 (two vectors a panel) and AVX-512 (one vector a panel) read it as it is, so a package
+//! can hold weights packed and nothing is repacked at load.
+
+use crate::Cpu;
+use crate::permute::transpose_block;
 
 /// Columns of a panel.
 pub const PANEL: usize = 16;
@@ -53,7 +56,7 @@ pub fn pack_b(source: &[f32], layout: MatrixLayout, out: &mut [f32]) {
     let panels = layout.n.div_ceil(PANEL);
     let out = &mut out[..packed_b_len(layout.k, layout.n)];
     // SAFETY: the layout lies inside `source`.
-    unsafe { pack_panels(source.as_ptr(), layout, 0..panels, out) };
+    unsafe { pack_panels(Cpu::detect(), source.as_ptr(), layout, 0..panels, out) };
 }
 
 /// Packs some panels of a matrix.
@@ -61,6 +64,7 @@ pub fn pack_b(source: &[f32], layout: MatrixLayout, out: &mut [f32]) {
 /// # Safety
 /// Every element of the layout is readable from `source`.
 pub(crate) unsafe fn pack_panels(
+    cpu: Cpu,
     source: *const f32,
     layout: MatrixLayout,
     panels: std::ops::Range<usize>,
@@ -79,6 +83,14 @@ pub(crate) unsafe fn pack_panels(
                 row.copy_from_slice(unsafe {
                     std::slice::from_raw_parts(start.add(k * layout.k_stride), PANEL)
                 });
+            }
+            continue;
+        }
+        if cols == PANEL && layout.k_stride == 1 {
+            // SAFETY: 16 columns of k contiguous elements are inside the layout; so is `out`.
+            unsafe {
+                let (from, to) = ((start, layout.n_stride), (out.as_mut_ptr(), PANEL));
+                transpose_block(cpu, (PANEL, layout.k), from, to);
             }
             continue;
         }
@@ -114,8 +126,8 @@ pub struct PackedB<'a> {
 }
 
 impl<'a> PackedB<'a> {
-    /// Views `data`, made by [`pack_b`] of a matrix of `k` rows and `n` columns. `None` if its length
-    /// is not [`packed_b_len`].
+    /// Views `data`, made by [`pack_b`] of a matrix of `k` rows and `n` columns. `None` if its
+    /// length is not [`packed_b_len`].
     pub fn new(data: &'a [f32], k: usize, n: usize) -> Option<PackedB<'a>> {
         (data.len() == packed_b_len(k, n)).then_some(PackedB { data, k, n })
     }

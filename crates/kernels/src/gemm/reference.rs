@@ -1,5 +1,5 @@
-//! The scalar twin of the matrix product. It defines the result: one chain of fused multiply-adds per
-//! element in order of depth, then bias, residual and activation.
+//! The scalar twin of the matrix product. It defines the result: one chain of fused multiply-adds
+//! per element in order of depth, then bias, residual and activation.
 
 use std::ops::Range;
 

@@ -81,7 +81,8 @@ impl Case {
         let product = self.product(&o, &rows, &mut out);
         let caches = crate::CacheSizes { l1_bytes: 8192, l2_bytes: 65536 };
         let panels = 0..self.n.div_ceil(PANEL);
-        let part = drive::Part { product: &product, rows: 0..self.m, panels, caches };
+        let part =
+            drive::Part { product: &product, rows: 0..self.m, panels, cpu: Cpu::detect(), caches };
         if self.m > 0 {
             Portable.run(part);
         }

@@ -65,6 +65,8 @@ impl<const MR: usize, const NV: usize> SimdOp for Tile<'_, MR, NV> {
     }
 }
 
+/// # Safety
+/// The tile is valid: see [`Tile::eval`].
 #[inline(always)]
 unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize>(
     s: S,
@@ -95,6 +97,8 @@ unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize>(
     }
 }
 
+/// # Safety
+/// The epilogue's operands reach row `row` and `cols` columns.
 #[inline(always)]
 unsafe fn finish_row<S: Simd, const NV: usize>(
     s: S,
@@ -120,6 +124,9 @@ unsafe fn finish_row<S: Simd, const NV: usize>(
 }
 
 /// `cols` elements as vectors; zeros beyond.
+///
+/// # Safety
+/// `cols` elements are readable.
 #[inline(always)]
 unsafe fn load_row<S: Simd, const NV: usize>(s: S, p: *const f32, cols: usize) -> [S::F; NV] {
     // SAFETY: `cols` elements are readable.
@@ -135,6 +142,8 @@ unsafe fn load_row<S: Simd, const NV: usize>(s: S, p: *const f32, cols: usize) -
     }
 }
 
+/// # Safety
+/// `cols` elements are writable.
 #[inline(always)]
 unsafe fn store_row<S: Simd, const NV: usize>(s: S, p: *mut f32, cols: usize, row: &[S::F; NV]) {
     // SAFETY: `cols` elements are writable.
@@ -143,11 +152,11 @@ unsafe fn store_row<S: Simd, const NV: usize>(s: S, p: *mut f32, cols: usize, ro
             (0..NV).for_each(|v| s.store(p.add(v * S::LANES), row[v]));
             return;
         }
-        for v in 0..NV {
+        for (v, &x) in row.iter().enumerate() {
             match cols.saturating_sub(v * S::LANES) {
                 0 => {}
-                n if n < S::LANES => s.store_n(p.add(v * S::LANES), row[v], n),
-                _ => s.store(p.add(v * S::LANES), row[v]),
+                n if n < S::LANES => s.store_n(p.add(v * S::LANES), x, n),
+                _ => s.store(p.add(v * S::LANES), x),
             }
         }
     }

@@ -150,13 +150,27 @@ impl SimdOp for ActivateTile {
     }
 }
 
+impl ActivateTile {
+    /// Applies the activation with the best instructions of `cpu`.
+    pub(crate) fn apply(self, cpu: Cpu) {
+        if self.activation == Activation::None {
+            return;
+        }
+        let ActivateTile { activation, start, rows, cols, stride } = self;
+        if dispatch(cpu, self).is_none() {
+            for (row, col) in (0..rows).flat_map(|row| (0..cols).map(move |col| (row, col))) {
+                // SAFETY: whoever made the tile vouches for its rows and columns.
+                let x = unsafe { &mut *start.add(row * stride + col) };
+                *x = activation.reference(*x);
+            }
+        }
+    }
+}
+
 /// Applies an activation to a slice in place, on this thread.
 pub(crate) fn activate_slice(cpu: Cpu, activation: Activation, data: &mut [f32]) {
     let cols = data.len();
-    let tile = ActivateTile { activation, start: data.as_mut_ptr(), rows: 1, cols, stride: 0 };
-    if dispatch(cpu, tile).is_none() {
-        data.iter_mut().for_each(|x| *x = activation.reference(*x));
-    }
+    ActivateTile { activation, start: data.as_mut_ptr(), rows: 1, cols, stride: 0 }.apply(cpu);
 }
 
 /// Applies an activation to every element in place.

@@ -1,6 +1,7 @@
-//! Elementary functions of one vector. Coefficients are minimax fits (Lawson's algorithm, weighted by
-//! relative error, computed in double precision) made for this crate; range reductions after Cody and
-//! Waite, *Software Manual for the Elementary Functions*. Bounds are tested over the whole range.
+//! Elementary functions of one vector. Coefficients are minimax fits (Lawson's algorithm, weighted
+//! by relative error, computed in double precision) made for this crate; range reductions after
+//! Cody and Waite, *Software Manual for the Elementary Functions*. Bounds are tested over the whole
+//! range.
 
 use crate::simd::Simd;
 
@@ -21,8 +22,8 @@ fn polynomial<S: Simd, const N: usize>(s: S, x: S::F, c: [f32; N]) -> S::F {
 
 /// `e^x`, at most 1 ULP off over all of f32; overflows to infinity, underflows through subnormals.
 ///
-/// `x = n ln 2 + r`, `|r| <= ln 2 / 2`; `e^r = 1 + r + r² P(r)`; two scalings by powers of two, so that
-/// results below the smallest normal number round once.
+/// `x = n ln 2 + r`, `|r| <= ln 2 / 2`; `e^r = 1 + r + r² P(r)`; two scalings by powers of two, so
+/// that results below the smallest normal number round once.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(s: S, x: S::F) -> S::F {
     let x = s.max(s.splat(-105.0), s.min(s.splat(89.0), x));

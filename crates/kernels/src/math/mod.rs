@@ -10,8 +10,8 @@ pub(crate) use activation::ActivateTile;
 pub(crate) use activation::activate_slice;
 pub use activation::{Activation, activate};
 
-/// Error function in double precision, for twins: the Taylor series below 2.5, the continued fraction
-/// of erfc above (Abramowitz and Stegun 7.1.5, 7.1.14); absolute error below 1e-12.
+/// Error function in double precision, for twins: the Taylor series below 2.5, the continued
+/// fraction of erfc above (Abramowitz and Stegun 7.1.5, 7.1.14); absolute error below 1e-12.
 pub(crate) fn erf_f64(x: f64) -> f64 {
     let t = x.abs();
     if t.is_nan() {

@@ -1,5 +1,5 @@
-//! Kernels over rows `[rows, len]`: softmax and normalisation. A row is never split between threads,
-//! so its result does not depend on their number.
+//! Kernels over rows `[rows, len]`: softmax and normalisation. A row is never split between
+//! threads, so its result does not depend on their number.
 
 mod norm;
 mod softmax;

@@ -60,18 +60,20 @@ impl RowKernel for Normalize<'_> {
         let p = data.as_mut_ptr();
         let residual = self.residual_row(row, len).map(<[f32]>::as_ptr);
         let mut sums = s.splat(0.0);
-        // SAFETY: `each_vector` stays inside the row; residual, scale and bias are as long.
         each_vector(
             s,
             len,
             #[inline(always)]
-            |i, n| unsafe {
-                let mut x = load(s, p.add(i), n);
-                if let Some(residual) = residual {
-                    x = s.add(x, load(s, residual.add(i), n));
-                    store(s, p.add(i), x, n);
+            |i, n| {
+                // SAFETY: `each_vector` stays inside the row; the operands are as long.
+                unsafe {
+                    let mut x = load(s, p.add(i), n);
+                    if let Some(residual) = residual {
+                        x = s.add(x, load(s, residual.add(i), n));
+                        store(s, p.add(i), x, n);
+                    }
+                    sums = s.add(sums, x);
                 }
-                sums = s.add(sums, x);
             },
         );
         let mean = match self.kind {
@@ -81,14 +83,16 @@ impl RowKernel for Normalize<'_> {
         let shift = s.splat(mean);
         let mut squares = s.splat(0.0);
         let full = len / S::LANES * S::LANES;
-        // SAFETY: as above.
         each_vector(
             s,
             full,
             #[inline(always)]
-            |i, n| unsafe {
-                let x = s.sub(load(s, p.add(i), n), shift);
-                squares = s.fma(x, x, squares);
+            |i, n| {
+                // SAFETY: `each_vector` stays inside the row; the operands are as long.
+                unsafe {
+                    let x = s.sub(load(s, p.add(i), n), shift);
+                    squares = s.fma(x, x, squares);
+                }
             },
         );
         let tail: f32 = data[full..].iter().map(|x| (x - mean) * (x - mean)).sum();
@@ -96,23 +100,25 @@ impl RowKernel for Normalize<'_> {
         let inverse = s.splat(1.0 / (square + self.epsilon).sqrt());
         let p = data.as_mut_ptr();
         let (scale, bias) = (self.scale.map(<[f32]>::as_ptr), self.bias.map(<[f32]>::as_ptr));
-        // SAFETY: as above.
         each_vector(
             s,
             len,
             #[inline(always)]
-            |i, n| unsafe {
-                let x = s.mul(s.sub(load(s, p.add(i), n), shift), inverse);
-                let scale = scale.map_or(s.splat(1.0), |q| load(s, q.add(i), n));
-                let bias = bias.map_or(s.splat(0.0), |q| load(s, q.add(i), n));
-                store(s, p.add(i), s.fma(x, scale, bias), n);
+            |i, n| {
+                // SAFETY: `each_vector` stays inside the row; the operands are as long.
+                unsafe {
+                    let x = s.mul(s.sub(load(s, p.add(i), n), shift), inverse);
+                    let scale = scale.map_or(s.splat(1.0), |q| load(s, q.add(i), n));
+                    let bias = bias.map_or(s.splat(0.0), |q| load(s, q.add(i), n));
+                    store(s, p.add(i), s.fma(x, scale, bias), n);
+                }
             },
         );
     }
 }
 
-/// Normalises each row of `data[rows, len]` in place; with a residual, `data + residual`. Statistics
-/// take two passes, so that a large mean does not cancel the variance.
+/// Normalises each row of `data[rows, len]` in place; with a residual, `data + residual`.
+/// Statistics take two passes, so that a large mean does not cancel the variance.
 ///
 /// # Panics
 /// If `data` is not whole rows or an operand has the wrong length.

@@ -70,32 +70,36 @@ impl RowKernel for Softmax<'_> {
         let p = data.as_mut_ptr();
         let scale = s.splat(self.scale);
         let mut most = s.splat(f32::NEG_INFINITY);
-        // SAFETY: `each_vector` stays inside the row, and the mask row is as long.
         each_vector(
             s,
             len,
             #[inline(always)]
-            |i, n| unsafe {
-                let bias = mask.map_or(s.splat(0.0), |m| load(s, m.add(i), n));
-                let x = s.fma(load(s, p.add(i), n), scale, bias);
-                store(s, p.add(i), x, n);
-                // Absent lanes are zeros, which must not count as the largest.
-                let x = if n < S::LANES { partial_lowest(s, x, n) } else { x };
-                most = s.max(most, x);
+            |i, n| {
+                // SAFETY: `each_vector` stays inside the row; the operands are as long.
+                unsafe {
+                    let bias = mask.map_or(s.splat(0.0), |m| load(s, m.add(i), n));
+                    let x = s.fma(load(s, p.add(i), n), scale, bias);
+                    store(s, p.add(i), x, n);
+                    // Absent lanes are zeros, which must not count as the largest.
+                    let x = if n < S::LANES { partial_lowest(s, x, n) } else { x };
+                    most = s.max(most, x);
+                }
             },
         );
         let most = s.splat(s.max_lane(most));
         let mut sum = s.splat(0.0);
-        // SAFETY: as above.
         each_vector(
             s,
             len,
             #[inline(always)]
-            |i, n| unsafe {
-                let shifted = s.sub(load(s, p.add(i), n), most);
-                let e = lanes::exp(s, shifted);
-                store(s, p.add(i), if self.log { shifted } else { e }, n);
-                sum = s.add(sum, if n < S::LANES { partial_zero(s, e, n) } else { e });
+            |i, n| {
+                // SAFETY: `each_vector` stays inside the row; the operands are as long.
+                unsafe {
+                    let shifted = s.sub(load(s, p.add(i), n), most);
+                    let e = lanes::exp(s, shifted);
+                    store(s, p.add(i), if self.log { shifted } else { e }, n);
+                    sum = s.add(sum, if n < S::LANES { partial_zero(s, e, n) } else { e });
+                }
             },
         );
         let total = s.sum(sum);
@@ -103,13 +107,15 @@ impl RowKernel for Softmax<'_> {
             true => (s.splat(1.0), s.sub(s.splat(0.0), lanes::ln(s, s.splat(total)))),
             false => (s.splat(1.0 / total), s.splat(0.0)),
         };
-        // SAFETY: as above.
         each_vector(
             s,
             len,
             #[inline(always)]
-            |i, n| unsafe {
-                store(s, p.add(i), s.fma(load(s, p.add(i), n), factor, offset), n);
+            |i, n| {
+                // SAFETY: `each_vector` stays inside the row; the operands are as long.
+                unsafe {
+                    store(s, p.add(i), s.fma(load(s, p.add(i), n), factor, offset), n);
+                }
             },
         );
     }
@@ -131,8 +137,8 @@ fn partial_zero<S: Simd>(s: S, x: S::F, n: usize) -> S::F {
     unsafe { s.load_n(s.lanes(x).as_ptr(), n) }
 }
 
-/// Softmax of each row of `data[rows, len]` in place. Results are within 4 ULP plus the rounding of a
-/// sum of `len` terms.
+/// Softmax of each row of `data[rows, len]` in place. Results are within 4 ULP plus the rounding of
+/// a sum of `len` terms.
 ///
 /// # Panics
 /// If `data` is not whole rows, or the mask is not `[mask.rows, len]`.
@@ -141,9 +147,8 @@ pub fn softmax(exec: Exec<'_>, kind: &Softmax<'_>, len: usize, data: &mut [f32])
         return;
     }
     assert!(len > 0 && data.len().is_multiple_of(len), "not whole rows of {len}");
-    let valid = |m: &Mask<'_>| {
-        m.rows.min(m.repeat).min(m.period) > 0 && m.data.len() == m.rows * len
-    };
+    let valid =
+        |m: &Mask<'_>| m.rows.min(m.repeat).min(m.period) > 0 && m.data.len() == m.rows * len;
     assert!(kind.mask.as_ref().is_none_or(valid), "mask is not [rows, {len}]");
     parallel::over_chunks(exec, data, len, 4, &|first, rows| {
         if exec.cpu.isa() == crate::Isa::Reference {

@@ -17,11 +17,12 @@ impl Avx2 {
 
 const MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
+/// A mask of the first `n` lanes.
 #[inline(always)]
-unsafe fn first(n: usize) -> __m256i {
-    debug_assert!(n <= 8);
-    // SAFETY: the window of 8 starts at 0 to 8 of 16 elements.
-    unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - n).cast()) }
+fn first(n: usize) -> __m256i {
+    let window = &MASKS[8 - n.min(8)..];
+    // SAFETY: 8 to 16 elements are left; only code that holds the token calls this.
+    unsafe { _mm256_loadu_si256(window.as_ptr().cast()) }
 }
 
 #[target_feature(enable = "avx2,fma")]

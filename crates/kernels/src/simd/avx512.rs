@@ -15,6 +15,7 @@ impl Avx512 {
     }
 }
 
+/// A mask of the first `n` lanes.
 #[inline(always)]
 fn first(n: usize) -> __mmask16 {
     debug_assert!(n < 16);

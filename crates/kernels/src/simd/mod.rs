@@ -1,9 +1,9 @@
 //! The vector operations that kernels are written over, one implementation per instruction set.
 //!
-//! A value of a [`Simd`] type proves that the instructions exist, so arithmetic is safe; only memory
-//! access is `unsafe`. A kernel is a [`SimdOp`]; [`Simd::run`] evaluates it inside a function compiled
-//! for the instruction set. `eval` and everything it calls per element must be `#[inline(always)]`, or
-//! vectors are passed through memory.
+//! A value of a [`Simd`] type proves that the instructions exist, so arithmetic is safe; only
+//! memory access is `unsafe`. A kernel is a [`SimdOp`]; [`Simd::run`] evaluates it inside a
+//! function compiled for the instruction set. `eval` and everything it calls per element must be
+//! `#[inline(always)]`, or vectors are passed through memory.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -88,7 +88,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// Arithmetic shift.
     fn sar_i<const N: u32>(self, a: Self::I) -> Self::I;
 
-    /// Sum of the lanes: halves added pairwise, the same order on every instruction set of one width.
+    /// Sum of the lanes: halves added pairwise, the same order on every instruction set of one
+    /// width.
     #[inline(always)]
     fn sum(self, a: Self::F) -> f32 {
         let lanes = self.lanes(a);

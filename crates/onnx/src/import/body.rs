@@ -5,6 +5,7 @@
 //! memory.
 
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use landfall_graph::{Attribute, Graph, ValueId};
 
@@ -59,6 +60,9 @@ impl<'m> Importer<'m> {
                 let id = scope.get(name).ok_or_else(|| {
                     Malformed::new(format!("sub-graphs read '{name}', which nothing defines"))
                 })?;
+                if id.is_some_and(|id| scope.sequences.borrow().contains_key(&id)) {
+                    return Err(format!("its sub-graphs read the sequence '{name}'").into());
+                }
                 captured.push((name, id));
             }
         }
@@ -86,6 +90,7 @@ impl<'m> Importer<'m> {
         let mut graph = Graph::new(proto.name);
         let mut scope = scope.inner()?;
         scope.prefix.clear();
+        scope.sequences = Rc::default();
         for input in &proto.input {
             let declared = input.r#type.as_deref().map(tensor_type);
             let (dtype, dims) = declared.and_then(Result::ok).unwrap_or_default();

@@ -9,6 +9,7 @@ mod function;
 mod graph;
 mod node;
 mod scope;
+mod sequence;
 mod zip_map;
 
 use std::collections::{BTreeMap, HashMap};
@@ -168,3 +169,6 @@ impl<'m> Importer<'m> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,11 @@
 //! One node: its attributes, its constants, and the way to the newest operator set.
 
-use landfall_graph::{Attribute, Attributes, Graph};
+use landfall_graph::{Attribute, Attributes, Graph, ValueId};
 use landfall_tensor::{Shape, Tensor, TensorError};
 
 use super::Importer;
 use super::scope::{Scope, domain_name};
+use super::sequence::{self, Given};
 use crate::error::{Malformed, NodeError, UnsupportedNode};
 use crate::proto;
 use crate::upgrade::{self, Draft};
@@ -61,7 +62,15 @@ impl<'m> Importer<'m> {
         for &name in &node.input {
             inputs.push(if name.is_empty() { None } else { scope.get(name).flatten() });
         }
+        if domain == "ai.onnx"
+            && let Some(given) = self.sequence(graph, scope, node, &inputs, &attributes)
+        {
+            return given;
+        }
         let used = node.output.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
+        if used == 0 {
+            return Err("it has no outputs".to_owned().into());
+        }
         let mut outputs = Vec::with_capacity(used);
         for &name in &node.output[..used] {
             outputs.push(match name {
@@ -85,6 +94,46 @@ impl<'m> Importer<'m> {
         }
         upgrade::apply(&mut draft)?;
         Ok(draft.finish()?)
+    }
+
+    /// Resolves an operator on sequences; refuses sequences given to another operator.
+    fn sequence(
+        &mut self,
+        graph: &mut Graph,
+        scope: &mut Scope<'m>,
+        node: &'m proto::Node<'m>,
+        inputs: &[Option<ValueId>],
+        attributes: &Attributes,
+    ) -> Option<Result<(), NodeError>> {
+        let sequences = scope.sequences.clone();
+        let given = sequence::apply(graph, &sequences.borrow(), node.op_type, inputs, attributes);
+        let Some(given) = given else {
+            let sequences = sequences.borrow();
+            let mut operands = inputs.iter().copied().flatten();
+            let misused = operands.find(|id| sequences.contains_key(id))?;
+            let name = &graph.value(misused).name;
+            return Some(Err(format!("its input '{name}' is a sequence").into()));
+        };
+        let [name] = node.output[..] else {
+            return Some(Err("it must have one output".to_owned().into()));
+        };
+        Some(given.map_err(NodeError::from).and_then(|given| match given {
+            Given::Sequence(elements) => {
+                let id = scope.define(graph, name)?;
+                sequences.borrow_mut().insert(id, elements);
+                Ok(())
+            }
+            Given::Constant(tensor) => {
+                let id = graph.add_constant(format!("{}{name}", scope.prefix), tensor);
+                Ok(scope.bind(name, Some(id))?)
+            }
+            Given::Tensor(op, inputs) => {
+                let id = scope.define(graph, name)?;
+                let inputs = inputs.into_iter().map(Some).collect();
+                upgrade::insert(graph, node.name.to_owned(), *op, inputs, vec![id]);
+                Ok(())
+            }
+        }))
     }
 
     /// The attributes of a node, references to a function's own resolved; sub-graphs left out.

@@ -1,11 +1,13 @@
 //! What names mean at one place of a model.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use landfall_graph::{Dim, Graph, ValueId};
 use landfall_tensor::DType;
 
+use super::sequence::Sequences;
 use crate::dtype;
 use crate::error::Malformed;
 use crate::proto;
@@ -68,6 +70,8 @@ pub(super) struct Scope<'m> {
     /// Attributes given to the function around.
     pub(super) arguments: Rc<HashMap<&'m str, &'m proto::Attribute<'m>>>,
     pub(super) opsets: Rc<Opsets>,
+    /// Sequences of this graph; functions inside share them.
+    pub(super) sequences: Rc<RefCell<Sequences>>,
     /// Stands before the names of values inside a function.
     pub(super) prefix: String,
     /// Graphs and functions around.
@@ -81,6 +85,7 @@ impl<'m> Scope<'m> {
             declared: HashMap::new(),
             arguments: Rc::default(),
             opsets,
+            sequences: Rc::default(),
             prefix: String::new(),
             depth: 0,
         }
@@ -98,6 +103,7 @@ impl<'m> Scope<'m> {
             declared: HashMap::new(),
             arguments: self.arguments.clone(),
             opsets: self.opsets.clone(),
+            sequences: self.sequences.clone(),
             prefix: self.prefix.clone(),
             depth: self.depth + 1,
         })

@@ -115,7 +115,8 @@ fn attend(
 }
 
 /// What a mask adds to the scores `[B, heads, S, T]`. The mask is `[B, T]`, `[B, S, T]`, or the
-/// number of keys that are no padding, `[B]`.
+/// number of keys that are no padding, `[B]`. Longer vectors, which stand for padding on the left,
+/// do not broadcast to the batch, so they fail when run.
 fn penalty(
     draft: &mut Draft<'_>,
     mask: ValueId,
@@ -124,13 +125,7 @@ fn penalty(
 ) -> Result<ValueId, Refusal> {
     let dims = draft.dims(mask).ok_or("the rank of the mask is not known")?;
     let keep = match dims.as_slice() {
-        [batch] => {
-            let same = draft.dims(query).is_some_and(|dims| dims[0].same(batch));
-            if !same {
-                return Err("a mask of one axis that is not the batch's is not supported".into());
-            }
-            within_length(draft, mask, key)?
-        }
+        [_] => within_length(draft, mask, key)?,
         [_, _] | [_, _, _] => {
             let zero = draft.constant(Tensor::scalar(0i32));
             draft.before(Op::Greater, [mask, zero])

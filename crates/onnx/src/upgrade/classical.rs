@@ -22,3 +22,11 @@ pub(super) fn label_encoder(draft: &mut Draft<'_>) -> Result<(), Refusal> {
     draft.set(values, positions);
     Ok(())
 }
+
+/// Exporters write any number but 0 for "multinomial".
+pub(super) fn multi_class(draft: &mut Draft<'_>) -> Result<(), Refusal> {
+    if let Some(choice) = draft.take_int("multi_class")? {
+        draft.set("multi_class", Attribute::Int(i64::from(choice != 0)));
+    }
+    Ok(())
+}

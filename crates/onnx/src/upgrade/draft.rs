@@ -32,11 +32,12 @@ impl Draft<'_> {
         self.name_datatypes()?;
         let attributes = std::mem::take(&mut self.attributes);
         let op = Op::new(&self.domain, &self.op, attributes).map_err(|e| e.to_string())?;
-        let inputs = std::mem::take(&mut self.inputs);
-        let outputs = std::mem::take(&mut self.outputs);
-        insert(self.graph, self.name.clone(), op, inputs, outputs);
-        while let Some((op, inputs, output)) = self.behind.pop() {
-            let name = self.extra_name(op.name());
+        let behind: Vec<_> = std::mem::take(&mut self.behind).into_iter().rev().collect();
+        let named =
+            |(op, inputs, output): (Op, _, _)| (self.extra_name(op.name()), op, inputs, output);
+        let behind: Vec<_> = behind.into_iter().map(named).collect();
+        insert(self.graph, self.name, op, self.inputs, self.outputs);
+        for (name, op, inputs, output) in behind {
             insert(self.graph, name, op, inputs, vec![output]);
         }
         Ok(())
@@ -61,11 +62,17 @@ impl Draft<'_> {
     }
 
     fn extra_name(&self, op: &str) -> String {
-        let own = match (self.name.as_str(), self.outputs.first()) {
-            ("", Some(&output)) => self.graph.value(output).name.as_str(),
+        let own = match (self.name.as_str(), self.public_output()) {
+            ("", Some(output)) => self.graph.value(output).name.as_str(),
             (name, _) => name,
         };
         format!("{own}/{op}")
+    }
+
+    /// The first value that the node gives to the rest of the model.
+    fn public_output(&self) -> Option<ValueId> {
+        let behind = self.behind.first().map(|(_, _, output)| *output);
+        behind.or(self.outputs.first().copied())
     }
 
     /// Makes this a node of the newest version of a standard operator.
@@ -260,7 +267,7 @@ fn wrong_kind(name: &str, expected: &str, found: &Attribute) -> Refusal {
 }
 
 /// Adds a node and notes what is known of its results; rules ask for datatypes and ranks.
-fn insert(
+pub(crate) fn insert(
     graph: &mut Graph,
     name: String,
     op: Op,

@@ -21,7 +21,7 @@ mod quantized;
 mod resize;
 mod softmax;
 
-pub(crate) use draft::{Draft, Refusal};
+pub(crate) use draft::{Draft, Refusal, insert};
 
 /// The newest operator-set version known of each domain.
 pub(crate) const NEWEST: [(&str, i64); 3] = [(ONNX, 28), (ML, 5), (MICROSOFT, 1)];
@@ -89,6 +89,7 @@ const RULES: &[Rule] = rules! {
     ONNX ["DFT"] < 20                                      => moved_to_inputs::dft;
 
     ML   ["LabelEncoder"] < 2                              => classical::label_encoder;
+    ML   ["LinearClassifier"] < ANY                        => classical::multi_class;
 
     ONNX ["SimplifiedLayerNormalization"] < ANY            => normalization::simplified;
     MICROSOFT ["SimplifiedLayerNormalization"] < ANY       => normalization::simplified;

@@ -1,6 +1,6 @@
 //! Resizing and sampling of images.
 
-use landfall_graph::Attribute;
+use landfall_graph::{Attribute, ValueId};
 use landfall_tensor::{Shape, Tensor};
 
 use super::draft::{Draft, Refusal, text};
@@ -30,18 +30,20 @@ pub(super) fn upsample(draft: &mut Draft<'_>) -> Result<(), Refusal> {
 /// The first `Resize` knew one way to map coordinates, and rounded by whether it enlarges.
 pub(super) fn resize_10(draft: &mut Draft<'_>) -> Result<(), Refusal> {
     let scales = draft.required(1)?;
-    from_corner(draft, scales, "simple")
+    let enlarges = draft.graph.constant(scales).is_some_and(|tensor| {
+        let tensor = tensor.aligned();
+        tensor.as_slice::<f32>().is_ok_and(|scales| scales.iter().all(|&scale| scale >= 1.0))
+    });
+    from_corner(draft, scales, if enlarges { "floor" } else { "simple" })
 }
 
-fn from_corner(
-    draft: &mut Draft<'_>,
-    scales: landfall_graph::ValueId,
-    nearest_mode: &str,
-) -> Result<(), Refusal> {
+fn from_corner(draft: &mut Draft<'_>, scales: ValueId, nearest_mode: &str) -> Result<(), Refusal> {
     draft.inputs = vec![Some(draft.required(0)?), None, Some(scales)];
     draft.become_standard("Resize");
     draft.set("coordinate_transformation_mode", text("asymmetric"));
-    draft.set("nearest_mode", text(nearest_mode));
+    if draft.attributes.get("mode").is_none_or(|mode| *mode == text("nearest")) {
+        draft.set("nearest_mode", text(nearest_mode));
+    }
     Ok(())
 }
 

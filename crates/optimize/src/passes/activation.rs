@@ -1,7 +1,7 @@
 //! Activations spelt out in simpler operators become the one operator that they are.
 //!
-//! Sources: GELU, D. Hendrycks and K. Gimpel (2016); hard swish, A. Howard et al. (2019), MobileNetV3;
-//! Mish, D. Misra (2019).
+//! Sources: GELU, D. Hendrycks and K. Gimpel (2016); hard swish, A. Howard et al. (2019),
+//! MobileNetV3; Mish, D. Misra (2019).
 
 use landfall_graph::{GeluApproximation, Op, ValueId, ops};
 use landfall_tensor::{DType, Tensor};
@@ -159,9 +159,12 @@ mod tests {
     #[test]
     fn spellings_of_gelu() {
         for body in [
-            "%a = Div(%x, %r2) %b = Erf(%a) %c1 = Add(%b, %one) %d = Mul(%x, %c1) %y = Mul(%d, %half)",
-            "%a = Mul(%ir2, %x) %b = Erf(%a) %c1 = Add(%one, %b) %d = Mul(%c1, %half) %y = Mul(%d, %x)",
-            "%a = Mul(%x, %ir2) %b = Erf(%a) %c1 = Add(%b, %one) %d = Mul(%x, %half) %y = Mul(%d, %c1)",
+            "%a = Div(%x, %r2) %b = Erf(%a)
+             %c1 = Add(%b, %one) %d = Mul(%x, %c1) %y = Mul(%d, %half)",
+            "%a = Mul(%ir2, %x) %b = Erf(%a)
+             %c1 = Add(%one, %b) %d = Mul(%c1, %half) %y = Mul(%d, %x)",
+            "%a = Mul(%x, %ir2) %b = Erf(%a)
+             %c1 = Add(%b, %one) %d = Mul(%x, %half) %y = Mul(%d, %c1)",
         ] {
             assert_eq!(becomes(body), "%y: f32[N,4] = Gelu(%x)");
         }

@@ -123,8 +123,7 @@ mod tests {
     fn into_a_grouped_transposed_convolution() {
         check(
             &[PASS],
-            &format!(
-                r#"graph "g" {{
+            r#"graph "g" {
               input %x: f32[N,2,3,3]
               const %w: f32[2,1,1,1] = [3.0, 5.0]
               const %bias: f32[2] = [1.0, 1.0]
@@ -132,11 +131,10 @@ mod tests {
               const %b: f32[2] = [1.0, 1.0]
               const %m: f32[2] = [0.5, 1.0]
               const %v: f32[2] = [3.0, 15.0]
-              %c: f32[N,2,3,3] = ConvTranspose(%x, %w, %bias) {{group=2}}
-              %y: f32[N,2,3,3] = BatchNormalization(%c, %g, %b, %m, %v) {{epsilon=1.0}}
+              %c: f32[N,2,3,3] = ConvTranspose(%x, %w, %bias) {group=2}
+              %y: f32[N,2,3,3] = BatchNormalization(%c, %g, %b, %m, %v) {epsilon=1.0}
               output %y
-            }}"#
-            ),
+            }"#,
             r#"graph "g" {
               input %x: f32[N,2,3,3]
               const %w: f32[2,1,1,1] = [3.0, 10.0]

@@ -9,7 +9,7 @@ use crate::pattern::{Match, Rule, apply};
 use crate::pipeline::Pass;
 
 pub(crate) const PASS: Pass =
-    Pass { name: "canonical-form", effect: Effect::Exact, run: |editor| apply(editor, RULES) };
+    Pass { name: "canonical-form", effect: Effect::Reassociating, run: |e| apply(e, RULES) };
 
 const RULES: &[Rule] = &[
     Rule { patterns: &["Sum(x, y)"], replace: sum },

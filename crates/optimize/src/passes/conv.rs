@@ -92,7 +92,8 @@ mod tests {
             r#"graph "g" {
               input %x: f32[N,1,4,4]
               const %w: f32[1,1,2,2] = [1.0, 2.0, 3.0, 4.0]
-              %y: f32[N,1,4,4] = landfall.FusedConv(%x, %w) {pads=[1,1,0,0], strides=[1,1], dilations=[1,1]}
+              %y: f32[N,1,4,4] = landfall.FusedConv(%x, %w)
+                {pads=[1,1,0,0], strides=[1,1], dilations=[1,1]}
               output %y
             }"#,
         );

@@ -24,6 +24,7 @@ fn run(editor: &mut Editor<'_>) -> usize {
         let slot = match &mut op {
             Op::FusedConv(op) => &mut op.activation,
             Op::FusedMatMul(op) => &mut op.activation,
+            Op::DynamicQuantMatMul(op) => &mut op.activation,
             _ => continue,
         };
         if *slot != Activation::None {

@@ -28,7 +28,9 @@ fn run(editor: &mut Editor<'_>, wanted: fn(&Op) -> bool) -> usize {
         }
         let Some(inputs) = constants(editor, node) else { continue };
         let (op, outputs) = (node.op.clone(), node.outputs.clone());
-        let Some(results) = editor.evaluator.evaluate(&op, &inputs) else { continue };
+        let Some(results) = editor.evaluator.evaluate(&op, &inputs, outputs.len()) else {
+            continue;
+        };
         let budget = editor.options.fold_bytes_max.max(bytes(inputs.iter().flatten()));
         if results.len() < outputs.len() || bytes(&results) > budget {
             continue;

@@ -316,6 +316,9 @@ fn resolve_post(steps: &[PostStep], inner: &Signature) -> Result<TypedPost, Step
         let place = format!("postprocess step {index} ({})", step.name());
         let fail = |message: String| StepError::new(&place, message);
         let (takes, writes) = match step {
+            PostStep::Keep(keep) if keep.outputs.is_empty() => {
+                return Err(fail("outputs is empty: callers would get nothing".to_owned()));
+            }
             PostStep::Keep(keep) => {
                 let kept = keep.outputs.iter().map(|name| find(&live, name).cloned());
                 (Vec::new(), kept.collect::<Result<Vec<_>, _>>().map_err(fail)?)

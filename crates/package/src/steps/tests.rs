@@ -167,5 +167,11 @@ fn errors_name_the_step_and_what_it_found() {
         &classifier(),
         "preprocess step 0 (tokenize): the model has no input 'input_ids'",
     );
+    case(
+        json!([]),
+        json!([{"keep": {"outputs": []}}]),
+        &bert(),
+        "postprocess step 0 (keep): outputs is empty",
+    );
     case(json!([{"blur": {}}]), json!([]), &bert(), "unknown variant `blur`, expected one of");
 }

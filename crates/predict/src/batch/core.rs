@@ -1,13 +1,13 @@
 //! The mechanism of batching: admission, the threads that wait and run, cancelling, draining.
 //!
-//! `instances` runs may go on at once; there is one thread more, so that one is always free to watch
-//! deadlines. A submitting thread may hold an instance too and run its own request: for small models
-//! two thread switches cost more than the run.
+//! `instances` runs may go on at once; there is one thread more, so that one is always free to
+//! watch deadlines. A submitting thread may hold an instance too and run its own request: for small
+//! models two thread switches cost more than the run.
 //!
 //! Waking: `State::alarm_ns` is the earliest time at which some waiting thread looks again by
-//! itself, or 0 from a notification until the woken thread looks. Whoever changes the queue notifies
-//! only if something is due before that. Too late an alarm costs a needless wake-up; an early one is
-//! kept only by a thread that does look.
+//! itself, or 0 from a notification until the woken thread looks. Whoever changes the queue
+//! notifies only if something is due before that. Too late an alarm costs a needless wake-up; an
+//! early one is kept only by a thread that does look.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -134,10 +134,8 @@ impl Core {
         let checked = validate::check(|| self.owner(), signature, &request)?;
         let (inputs, preprocess) = match &self.steps {
             Some(steps) => {
-                let inputs =
-                    contain(|| steps.preprocess(&checked.inputs)).unwrap_or_else(|text| {
-                        Err(self.error(ErrorKind::Internal, &format!("pre-processing {text}")))
-                    })?;
+                let inputs = contain(|| steps.preprocess(&checked.inputs));
+                let inputs = self.of_steps("pre-processing", inputs)?;
                 (inputs, between(admitted_ns, self.clock.now_ns()))
             }
             None => (checked.inputs, Duration::ZERO),
@@ -175,6 +173,18 @@ impl Core {
                 deadline_ns,
             },
         })
+    }
+
+    /// What declared steps gave, with the model's name in the error.
+    pub(crate) fn of_steps<T>(
+        &self,
+        stage: &str,
+        contained: Result<Result<T, PredictError>, String>,
+    ) -> Result<T, PredictError> {
+        match contained {
+            Ok(given) => given.map_err(|error| self.error(error.kind, &error.message)),
+            Err(text) => Err(self.error(ErrorKind::Internal, &format!("{stage} {text}"))),
+        }
     }
 
     /// Takes an instance for the calling thread if nothing waits and one is idle. The caller runs
@@ -294,7 +304,8 @@ impl Core {
         }
     }
 
-    /// Before this thread turns to a run: another one takes over if there is something to do for it.
+    /// Before this thread turns to a run: another one takes over if there is something to do for
+    /// it.
     fn hand_over(&self, state: &mut MutexGuard<'_, State>) {
         if state.queue.is_empty() {
             return;

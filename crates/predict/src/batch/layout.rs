@@ -18,14 +18,16 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// The layout for a configuration: `None` if requests run alone, an error if the two disagree.
+    /// The layout for a configuration, or why requests run alone. The outer error is a
+    /// configuration that the signature contradicts.
     pub(crate) fn new(
         signature: &Signature,
         config: &ServingConfig,
-    ) -> Result<Option<Layout>, String> {
+    ) -> Result<Result<Layout, String>, String> {
         let obstacle = obstacle(signature);
         match (config.batching, obstacle) {
-            (Batching::Off, _) | (Batching::Auto, Some(_)) => return Ok(None),
+            (Batching::Off, _) => return Ok(Err("batching is switched off".to_owned())),
+            (Batching::Auto, Some(reason)) => return Ok(Err(reason)),
             (Batching::Required, Some(reason)) => {
                 return Err(format!("batching is required, but {reason}"));
             }
@@ -50,7 +52,7 @@ impl Layout {
                 }
             }
         }
-        Ok(Some(Layout { free, pad, cut }))
+        Ok(Ok(Layout { free, pad, cut }))
     }
 
     /// Rows of a request and the extents it must share with its batch; `None` if it must run alone
@@ -82,7 +84,8 @@ fn obstacle(signature: &Signature) -> Option<String> {
         return Some("the model has no inputs or no outputs".to_owned());
     }
     let mut shared: Option<&str> = None;
-    for spec in signature.inputs.iter().chain(&signature.outputs) {
+    let is_output = |index: usize| index >= signature.inputs.len();
+    for (index, spec) in signature.inputs.iter().chain(&signature.outputs).enumerate() {
         match spec.dims.as_ref().and_then(|dims| dims.first()) {
             Some(DimSpec::Symbol(name)) if name.is_empty() => {}
             Some(DimSpec::Symbol(name)) => {
@@ -100,6 +103,8 @@ fn obstacle(signature: &Signature) -> Option<String> {
                     spec.name
                 ));
             }
+            // A run with other rows than went in is found out when it happens.
+            None if spec.dims.is_none() && is_output(index) => {}
             None => return Some(format!("'{}' has no leading axis", spec.name)),
         }
     }
@@ -214,10 +219,10 @@ mod tests {
                 ServingConfig { batching: Batching::Required, ..ServingConfig::default() };
             let auto = Layout::new(&signature, &ServingConfig::default()).unwrap();
             match (Layout::new(&signature, &required), expected) {
-                (Ok(layout), None) => assert!(layout.is_some() && auto.is_some()),
+                (Ok(layout), None) => assert!(layout.is_ok() && auto.is_ok()),
                 (Err(found), Some(part)) => {
                     assert!(found.contains(part), "{found}");
-                    assert!(auto.is_none());
+                    assert_eq!(found, format!("batching is required, but {}", auto.unwrap_err()));
                 }
                 (found, _) => panic!("{found:?}, expected {expected:?}"),
             }

@@ -7,6 +7,7 @@ pub(crate) mod core;
 pub(crate) mod job;
 pub(crate) mod layout;
 pub(crate) mod policy;
+pub(crate) mod probe;
 #[cfg(test)]
 mod property;
 pub(crate) mod queue;

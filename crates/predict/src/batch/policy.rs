@@ -1,9 +1,9 @@
 //! Which requests to run now: a pure function of the queue and the time.
 //!
-//! The head of the queue (highest priority, then oldest) is never passed over by requests of its own
-//! shape: a batch takes requests in order until the next one does not fit. Requests of different
-//! shapes form separate batches; a full or ripe batch may run before the batch of the head, which is
-//! still waiting for company of its own.
+//! The head of the queue (highest priority, then oldest) is never passed over by requests of its
+//! own shape: a batch takes requests in order until the next one does not fit. Requests of
+//! different shapes form separate batches; a full or ripe batch may run before the batch of the
+//! head, which is still waiting for company of its own.
 
 /// Batches that are considered side by side while they wait for company.
 const MAX_GROUPS: usize = 16;
@@ -184,81 +184,48 @@ mod tests {
         }
     }
 
+    /// What is shown, delay, queue, whether an instance is idle, time, decision.
+    const CASES: &[(&str, u64, &str, bool, u64, &str)] = &[
+        ("nothing waits", 0, "", true, 5, "wait"),
+        ("no delay runs what there is", 0, "2 1 1 7 0 -; 2 2 3 7 1 -", true, 1, "run 1 2"),
+        ("no idle instance", 0, "2 1 1 7 0 -", false, 1, "wait"),
+        ("no idle instance, but a deadline", 0, "2 1 1 7 0 90", false, 1, "wait 90"),
+        ("the delay counts from the oldest", 10, "2 1 1 7 3 -; 2 2 1 7 9 -", true, 12, "wait 13"),
+        ("the delay is over", 10, "2 1 1 7 3 -; 2 2 1 7 9 -", true, 13, "run 1 2"),
+        ("a full batch does not wait", 10, "2 1 5 7 0 -; 2 2 3 7 0 -", true, 0, "run 1 2"),
+        (
+            "what does not fit ends the batch",
+            10,
+            "2 1 5 7 0 -; 2 2 4 7 0 -; 2 3 1 7 0 -",
+            true,
+            0,
+            "run 1",
+        ),
+        ("larger than the largest runs alone", 10, "2 1 20 7 0 -; 2 2 1 7 0 -", true, 0, "run 1"),
+        (
+            "a larger one ends the batch before it",
+            10,
+            "2 1 1 7 0 -; 2 2 20 7 0 -",
+            true,
+            0,
+            "run 1",
+        ),
+        ("shapes do not mix", 0, "2 1 1 7 0 -; 2 2 1 9 0 -; 2 3 1 7 0 -", true, 0, "run 1 3"),
+        ("a full batch overtakes a waiting one", 10, "2 1 1 7 0 -; 2 2 8 9 0 -", true, 1, "run 2"),
+        ("a ripe batch overtakes a waiting one", 10, "1 9 1 7 8 -; 2 2 1 9 0 -", true, 11, "run 2"),
+        ("what runs alone does not wait", 10, "2 1 1 . 0 -; 2 2 1 7 0 -", true, 0, "run 1"),
+        ("two that run alone do not join", 0, "2 1 1 . 0 -; 2 2 1 . 0 -", true, 0, "run 1"),
+        ("urgent first", 0, "1 4 8 7 9 -; 2 1 1 7 0 -", true, 9, "run 4"),
+        ("levels share a batch", 0, "1 4 1 7 9 -; 2 1 1 7 0 -", true, 9, "run 4 1"),
+        ("expiry comes first", 0, "2 1 1 7 0 5; 2 2 1 7 0 -; 2 3 1 7 0 4", true, 5, "expire 1 3"),
+        ("expiry needs no instance", 0, "2 1 1 7 0 5", false, 6, "expire 1"),
+        ("at most half the time is spent waiting", 100, "2 1 1 7 0 40", true, 1, "wait 20"),
+        ("half the time is gone", 100, "2 1 1 7 0 40", true, 20, "run 1"),
+    ];
+
     #[test]
     fn table() {
-        let cases: &[(&str, u64, &str, bool, u64, &str)] = &[
-            ("nothing waits", 0, "", true, 5, "wait"),
-            ("no delay runs what there is", 0, "2 1 1 7 0 -; 2 2 3 7 1 -", true, 1, "run 1 2"),
-            ("no idle instance", 0, "2 1 1 7 0 -", false, 1, "wait"),
-            ("no idle instance, but a deadline", 0, "2 1 1 7 0 90", false, 1, "wait 90"),
-            (
-                "the delay counts from the oldest",
-                10,
-                "2 1 1 7 3 -; 2 2 1 7 9 -",
-                true,
-                12,
-                "wait 13",
-            ),
-            ("the delay is over", 10, "2 1 1 7 3 -; 2 2 1 7 9 -", true, 13, "run 1 2"),
-            ("a full batch does not wait", 10, "2 1 5 7 0 -; 2 2 3 7 0 -", true, 0, "run 1 2"),
-            (
-                "what does not fit ends the batch",
-                10,
-                "2 1 5 7 0 -; 2 2 4 7 0 -; 2 3 1 7 0 -",
-                true,
-                0,
-                "run 1",
-            ),
-            (
-                "larger than the largest runs alone",
-                10,
-                "2 1 20 7 0 -; 2 2 1 7 0 -",
-                true,
-                0,
-                "run 1",
-            ),
-            (
-                "a larger one ends the batch before it",
-                10,
-                "2 1 1 7 0 -; 2 2 20 7 0 -",
-                true,
-                0,
-                "run 1",
-            ),
-            ("shapes do not mix", 0, "2 1 1 7 0 -; 2 2 1 9 0 -; 2 3 1 7 0 -", true, 0, "run 1 3"),
-            (
-                "a full batch overtakes a waiting one",
-                10,
-                "2 1 1 7 0 -; 2 2 8 9 0 -",
-                true,
-                1,
-                "run 2",
-            ),
-            (
-                "a ripe batch overtakes a waiting one",
-                10,
-                "1 9 1 7 8 -; 2 2 1 9 0 -",
-                true,
-                11,
-                "run 2",
-            ),
-            ("what runs alone does not wait", 10, "2 1 1 . 0 -; 2 2 1 7 0 -", true, 0, "run 1"),
-            ("two that run alone do not join", 0, "2 1 1 . 0 -; 2 2 1 . 0 -", true, 0, "run 1"),
-            ("urgent first", 0, "1 4 8 7 9 -; 2 1 1 7 0 -", true, 9, "run 4"),
-            ("levels share a batch", 0, "1 4 1 7 9 -; 2 1 1 7 0 -", true, 9, "run 4 1"),
-            (
-                "expiry comes first",
-                0,
-                "2 1 1 7 0 5; 2 2 1 7 0 -; 2 3 1 7 0 4",
-                true,
-                5,
-                "expire 1 3",
-            ),
-            ("expiry needs no instance", 0, "2 1 1 7 0 5", false, 6, "expire 1"),
-            ("at most half the time is spent waiting", 100, "2 1 1 7 0 40", true, 1, "wait 20"),
-            ("half the time is gone", 100, "2 1 1 7 0 40", true, 20, "run 1"),
-        ];
-        for (name, delay, queue, idle, now_ns, expected) in cases {
+        for (name, delay, queue, idle, now_ns, expected) in CASES {
             assert_eq!(decide(*delay, queue, *idle, *now_ns), *expected, "{name}");
         }
     }

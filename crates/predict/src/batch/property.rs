@@ -116,7 +116,7 @@ fn call(servable: &Servable, thread: usize, asks: &[Ask]) -> Result<(), String> 
             judge(ask, &sent, servable.predict_blocking(request))?;
             continue;
         }
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(2);
         let ticket = servable.submit(request, move |answer| drop(sender.send(answer)));
         match ask.cancel {
             true => drop(ticket),

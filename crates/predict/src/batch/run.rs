@@ -149,16 +149,16 @@ impl Core {
     ) -> Result<Vec<(String, Tensor)>, PredictError> {
         let outputs = match &self.steps {
             Some(steps) => {
-                contain(|| steps.postprocess(&work.inputs, outputs)).unwrap_or_else(|text| {
-                    Err(self.error(ErrorKind::Internal, &format!("post-processing {text}")))
-                })?
+                let outputs = contain(|| steps.postprocess(&work.inputs, outputs));
+                self.of_steps("post-processing", outputs)?
             }
             None => outputs,
         };
         let specs = &self.signature().outputs;
         if outputs.len() != specs.len() {
-            let reason = format!("{} outputs instead of {}", outputs.len(), specs.len());
-            return Err(self.error(ErrorKind::Internal, &format!("post-processing gave {reason}")));
+            let (found, expected) = (outputs.len(), specs.len());
+            let reason = format!("post-processing gave {found} outputs, expected {expected}");
+            return Err(self.error(ErrorKind::Internal, &reason));
         }
         let named = |&index: &usize| (specs[index].name.clone(), outputs[index].clone());
         Ok(work.wanted.iter().map(named).collect())

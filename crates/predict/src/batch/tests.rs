@@ -18,13 +18,17 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Never inline: tests of the queue want requests in the queue.
+/// Never inline: tests of the queue want requests in the queue. No trial runs either.
 fn queued() -> ServingConfig {
-    ServingConfig { inline_limit: Duration::ZERO, ..ServingConfig::default() }
+    ServingConfig {
+        batching: Batching::Required,
+        inline_limit: Duration::ZERO,
+        ..ServingConfig::default()
+    }
 }
 
 fn submit(servable: &Servable, request: Request) -> (Ticket, mpsc::Receiver<Answer>) {
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(2);
     let ticket = servable.submit(request, move |answer| sender.send(answer).unwrap());
     (ticket, receiver)
 }
@@ -313,12 +317,16 @@ fn a_model_that_mixes_rows_is_found_out() {
     };
     let clock = Arc::new(ManualClock::default());
     let config = ServingConfig { max_delay: ms(5), max_batch_rows: 2, ..queued() };
-    let servable = start(Arc::new(Mean(signature)), config, clock);
+    let servable = start(Arc::new(Mean(signature.clone())), config, clock);
     assert!(servable.is_batching());
     let pair = [1.0, 3.0].map(|value| submit(&servable, rows(&[value], 1)));
     let answers = pair.map(|(_, receiver)| values(wait(&receiver)));
     assert_eq!(answers, [[1.0], [3.0]]);
     assert!(!servable.is_batching());
+    let clock = Arc::new(ManualClock::default());
+    let servable = start(Arc::new(Mean(signature)), ServingConfig::default(), clock);
+    let reason = "rows run together give another 'y' than rows run alone";
+    assert_eq!(servable.why_not_batching(), Some(reason));
 }
 
 #[test]
@@ -328,11 +336,98 @@ fn configurations_that_cannot_work_are_refused() {
         let model = crate::fakes::loaded(Doubler::with_signature(&[known(1), known(1)]), config);
         Servable::start("m", 1, model, clock, None).err().unwrap_or_default()
     };
-    let required = ServingConfig { batching: Batching::Required, ..queued() };
+    let required = queued();
     assert!(refuse(required).contains("fixed extent 1"));
-    assert!(refuse(ServingConfig { instances: 0, ..queued() }).starts_with("instances is 0"));
-    let level = ServingConfig { default_priority: 9, ..queued() };
+    assert!(
+        refuse(ServingConfig { instances: 0, ..ServingConfig::default() })
+            .starts_with("instances is 0")
+    );
+    let level = ServingConfig { default_priority: 9, ..ServingConfig::default() };
     assert!(refuse(level).contains("default_priority is 9, expected 1 to 3"));
-    let warm_up = ServingConfig { warm_up: vec![rows(&[-1.0], 1)], ..queued() };
+    let warm_up = ServingConfig { warm_up: vec![rows(&[-1.0], 1)], ..ServingConfig::default() };
     assert!(refuse(warm_up).starts_with("warm-up request 1 failed: model 'm' version 1"));
+}
+
+/// Callers send `text`, the model reads its lengths; outputs are halved. `!` is refused.
+struct Lengths(landfall_graph::Signature);
+
+impl Lengths {
+    fn steps() -> Arc<Lengths> {
+        let axis = [symbol("batch"), known(1)];
+        Arc::new(Lengths(landfall_graph::Signature {
+            inputs: vec![spec("text", DType::String, &axis)],
+            outputs: vec![spec("half", DType::F32, &axis)],
+        }))
+    }
+}
+
+impl crate::Steps for Lengths {
+    fn signature(&self) -> &landfall_graph::Signature {
+        &self.0
+    }
+
+    fn preprocess(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, PredictError> {
+        let text = inputs[0].strings().unwrap();
+        assert!(text[0] != "?", "no such word");
+        if text[0] == "!" {
+            return Err(PredictError::new(ErrorKind::InvalidArgument, "row 0 is '!'"));
+        }
+        let lengths: Vec<f32> = text.iter().map(|text| text.len() as f32).collect();
+        Ok(vec![Tensor::from_slice(inputs[0].shape().clone(), &lengths).unwrap()])
+    }
+
+    fn postprocess(
+        &self,
+        model_inputs: &[Tensor],
+        outputs: Vec<Tensor>,
+    ) -> Result<Vec<Tensor>, PredictError> {
+        assert_eq!(model_inputs[0].shape(), outputs[0].shape());
+        let halves: Vec<f32> =
+            outputs[0].as_slice::<f32>().unwrap().iter().map(|y| y / 2.0).collect();
+        Ok(vec![Tensor::from_slice(outputs[0].shape().clone(), &halves).unwrap()])
+    }
+}
+
+#[test]
+fn declared_steps_run_on_each_callers_own_rows() {
+    let model = Doubler::new();
+    let mut loaded = crate::fakes::loaded(model.clone(), queued());
+    loaded.steps = Some(Lengths::steps());
+    let clock = Arc::new(ManualClock::default());
+    let servable = Servable::start("m", 1, loaded, clock, None).unwrap();
+    let text = |words: &[&str]| {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let tensor = Tensor::from_strings(Shape::from([words.len(), 1]), words).unwrap();
+        Request { inputs: vec![("text".to_owned(), tensor)], ..Request::default() }
+    };
+    model.gate.set_shut(true);
+    let first = submit(&servable, text(&["a"]));
+    while model.running.load(SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    let a = submit(&servable, text(&["ab", "abc"]));
+    let b = submit(&servable, text(&["abcd"]));
+    let bad = wait(&submit(&servable, text(&["!"])).1).unwrap_err();
+    assert_eq!(bad.kind, ErrorKind::InvalidArgument);
+    assert_eq!(bad.message, "model 'm' version 1: row 0 is '!'");
+    let broken = wait(&submit(&servable, text(&["?"])).1).unwrap_err();
+    assert_eq!(broken.message, "model 'm' version 1: pre-processing panicked: no such word");
+    model.gate.set_shut(false);
+    assert_eq!(values(wait(&first.1)), [1.5]);
+    assert_eq!(values(wait(&a.1)), [2.5, 3.5]);
+    assert_eq!(values(wait(&b.1)), [4.5]);
+    assert_eq!(model.runs(), [vec![1.0], vec![2.0, 3.0, 4.0]]);
+}
+
+#[test]
+fn a_compiled_graph_is_served() {
+    let text = "graph \"g\" { input %x: f32[N,2] %y = Relu(%x) output %y }";
+    let graph = landfall_graph::text::parse(text, &[]).unwrap();
+    let model = landfall_runtime::Model::compile(graph, &landfall_runtime::Options::default());
+    let clock = Arc::new(ManualClock::default());
+    let servable = start(Arc::new(model.unwrap()), ServingConfig::default(), clock);
+    assert!(servable.is_batching());
+    assert_eq!(values(servable.predict_blocking(rows(&[-1.0, 2.0], 2))), [0.0, 0.0, 2.0, 2.0]);
+    let error = servable.predict_blocking(rows(&[1.0], 3)).unwrap_err();
+    assert_eq!(error.message, "model 'm' version 1: input 'x' has shape [1,3], expected [N,2]");
 }

@@ -1,9 +1,9 @@
 //! Models, their versions, and which of them answers.
 //!
-//! [`policy`] decides what to load and unload; `model` does it, one step at a time per model, on the
-//! caller's thread. Requests read a snapshot that is swapped as a whole. A version that leaves the
-//! snapshot is not closed: requests that already hold it are answered, and it is freed when the last
-//! of them lets go, so replacing a version loses none.
+//! [`policy`] decides what to load and unload; `model` does it, one step at a time per model, on
+//! the caller's thread. Requests read a snapshot that is swapped as a whole. A version that leaves
+//! the snapshot is not closed: requests that already hold it are answered, and it is freed when the
+//! last of them lets go, so replacing a version loses none.
 
 mod model;
 mod policy;

@@ -131,7 +131,8 @@ impl Model {
         Some(done)
     }
 
-    /// Takes every version out of service. Every one stops taking requests before any is waited for.
+    /// Takes every version out of service. Every one stops taking requests before any is waited
+    /// for.
     pub(crate) fn unload_all(&self, around: &Surroundings<'_>) {
         let _one_at_a_time = lock(&self.lifecycle);
         let retired = {

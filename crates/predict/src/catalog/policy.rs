@@ -1,8 +1,8 @@
 //! Which versions to serve, and the next step towards that: pure functions.
 //!
-//! Availability before frugality: a new version is loaded before the old one is unloaded, and an old
-//! one is kept for as long as nothing that should replace it is ready. The price is memory for both
-//! while they overlap.
+//! Availability before frugality: a new version is loaded before the old one is unloaded, and an
+//! old one is kept for as long as nothing that should replace it is ready. The price is memory for
+//! both while they overlap.
 
 /// Which of the versions that exist should be served.
 #[derive(Debug, Clone, PartialEq, Eq)]

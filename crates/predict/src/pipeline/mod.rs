@@ -21,6 +21,7 @@ mod numeric;
 mod postprocess;
 mod preprocess;
 mod resample;
+mod serving;
 #[cfg(test)]
 mod tests;
 mod tokenize;
@@ -30,7 +31,7 @@ use landfall_package::steps::{PostStep, PreStep, Resolved, StepError};
 use landfall_package::{Package, PackageError};
 use landfall_tensor::Tensor;
 
-use crate::{ErrorKind, PredictError};
+use crate::{ErrorKind, Padding, PredictError, Steps};
 
 /// Bounds on what one request may make the steps hold in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +115,15 @@ impl Pipeline {
         &self.inner
     }
 
+    /// How the graph's inputs may be padded so that requests of different length share a run:
+    /// known where one tokenizer writes them with a mask, padding on the right.
+    ///
+    /// It takes the graph at its word: whoever declares a mask promises that what it masks changes
+    /// nothing.
+    pub fn padding(&self) -> Option<Padding> {
+        self.preprocess.padding(&self.inner)
+    }
+
     /// Whether there is nothing to do: callers see the graph itself.
     pub fn is_identity(&self) -> bool {
         self.preprocess.is_empty() && self.postprocess.is_empty()
@@ -134,7 +144,13 @@ impl Pipeline {
                 return Err(invalid(mismatch));
             }
         }
-        self.preprocess.run(inputs)
+        let made = self.preprocess.run(inputs)?;
+        for (spec, tensor) in self.inner.inputs.iter().zip(&made) {
+            if let Some(mismatch) = spec.mismatch(&tensor.view()) {
+                return Err(invalid(format!("after preprocessing, {mismatch}")));
+            }
+        }
+        Ok(made)
     }
 
     /// The graph's outputs to what the caller gets, both in their signature's order. `inputs` are
@@ -158,6 +174,24 @@ fn invalid(message: impl Into<String>) -> PredictError {
 
 fn internal(message: impl std::fmt::Display) -> PredictError {
     PredictError::new(ErrorKind::Internal, message.to_string())
+}
+
+impl Steps for Pipeline {
+    fn signature(&self) -> &Signature {
+        self.outer_signature()
+    }
+
+    fn preprocess(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, PredictError> {
+        Pipeline::preprocess(self, inputs)
+    }
+
+    fn postprocess(
+        &self,
+        model_inputs: &[Tensor],
+        outputs: Vec<Tensor>,
+    ) -> Result<Vec<Tensor>, PredictError> {
+        Pipeline::postprocess(self, model_inputs, outputs)
+    }
 }
 
 /// Fails if a tensor of `rows` times `row_bytes` exceeds the limit.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use landfall_graph::{Signature, TensorSpec};
+use landfall_graph::{DimSpec, Signature, TensorSpec};
 use landfall_package::steps::{Cast, ImageLayout, PreStep, Resolved, ResolvedStep};
 use landfall_tensor::{DType, Tensor};
 
@@ -12,7 +12,7 @@ use super::image::ImageChain;
 use super::numeric::{self, Affine};
 use super::tokenize::Tokens;
 use super::{Limits, PipelineError, check_size, internal, invalid};
-use crate::PredictError;
+use crate::{PaddedInput, PaddedOutput, Padding, PredictError};
 
 /// Steps before the graph over numbered values; a value's number is its place in a list that starts
 /// with what callers send.
@@ -109,6 +109,37 @@ impl Preprocess {
 
     pub(super) fn is_empty(&self) -> bool {
         self.steps.is_empty() && self.results.iter().enumerate().all(|(i, &number)| i == number)
+    }
+
+    /// See [`super::Pipeline::padding`].
+    pub(super) fn padding(&self, inner: &Signature) -> Option<Padding> {
+        let mut tokenizers = self.steps.iter().filter_map(|step| match &step.operation {
+            Operation::Tokenize(tokens) => Some((step, tokens)),
+            _ => None,
+        });
+        let (Some((step, tokens)), None) = (tokenizers.next(), tokenizers.next()) else {
+            return None;
+        };
+        let mut inputs = Vec::new();
+        for (number, value) in step.writes.iter().zip(tokens.padding_values()?) {
+            let at = self.results.iter().position(|result| result == number)?;
+            inputs.push(PaddedInput { input: inner.inputs[at].name.clone(), axis: 1, value });
+        }
+        let length = |spec: &TensorSpec, axis: usize| match spec.dims.as_ref()?.get(axis)? {
+            DimSpec::Symbol(name) if !name.is_empty() => Some(name.clone()),
+            _ => None,
+        };
+        let first = inner.inputs.iter().find(|spec| spec.name == inputs[0].input)?;
+        let symbol = length(first, 1)?;
+        let mut outputs = Vec::new();
+        for spec in &inner.outputs {
+            let rank = spec.dims.as_ref()?.len();
+            for axis in (1..rank).filter(|&axis| length(spec, axis).as_ref() == Some(&symbol)) {
+                let (output, like) = (spec.name.clone(), first.name.clone());
+                outputs.push(PaddedOutput { output, axis, like });
+            }
+        }
+        Some(Padding { inputs, outputs })
     }
 
     pub(super) fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, PredictError> {

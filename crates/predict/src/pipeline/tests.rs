@@ -121,6 +121,13 @@ fn text_becomes_ids_padded_to_the_longest_and_vectors_are_pooled() {
     assert_eq!(pipeline.outer_signature().inputs, [spec("text", DType::String, &["n"])]);
     assert_eq!(pipeline.outer_signature().outputs, [spec("embedding", DType::F32, &["n", "2"])]);
 
+    let padding = pipeline.padding().unwrap();
+    let padded: Vec<_> = padding.inputs.iter().map(|p| (&*p.input, p.axis, p.value)).collect();
+    let names = ["input_ids", "attention_mask", "token_type_ids"];
+    assert_eq!(padded, names.map(|name| (name, 1, 0.0)));
+    let [cut] = padding.outputs.as_slice() else { panic!("{padding:?}") };
+    assert_eq!((&*cut.output, cut.axis, &*cut.like), ("hidden", 1, "input_ids"));
+
     let inner = pipeline.preprocess(&[strings(&["The LATE flights!", "", "zzz"])]).unwrap();
     let ids = [2, 7, 4, 5, 6, 3, 2, 3, 0, 0, 0, 0, 2, 1, 3, 0, 0, 0i64];
     assert_eq!(inner[0], Tensor::from_slice(Shape::from([3, 6]), &ids).unwrap());
@@ -149,6 +156,7 @@ fn pairs_and_fixed_lengths_are_tokenized() {
     }}]);
     let pipeline = compile(pre, json!([]), &inner).unwrap();
     let given = [strings(&["late"]), strings(&["the flight"])];
+    assert_eq!(pipeline.padding(), None, "nothing masks what would be added");
     let made = pipeline.preprocess(&given).unwrap();
     assert_eq!(made[0].as_slice::<i32>().unwrap(), &[2, 4, 3, 7, 5, 3, 0, 0, 0]);
     assert_eq!(made[1].as_slice::<i32>().unwrap(), &[0, 0, 0, 1, 1, 1, 0, 0, 0]);
@@ -273,6 +281,25 @@ fn images_of_different_sizes_need_a_step() {
     assert_eq!(same[0].shape(), &Shape::from([2, 2, 3, 3]));
     let error = pipeline.preprocess(&[blobs(vec![of(2, 3), of(3, 2)])]).unwrap_err();
     assert!(error.message.contains("row 1: has 3x2 pixels, but row 0 has 2x3"), "{error}");
+}
+
+#[test]
+fn what_the_steps_make_must_fit_the_model() {
+    let inner = signature(
+        &[spec("image", DType::U8, &["batch", "4", "4", "3"])],
+        &[spec("y", DType::F32, &["batch"])],
+    );
+    let steps = json!([
+        {"decode_image": {"input": "image"}},
+        {"resize": {"size": 4, "mode": "shortest"}},
+    ]);
+    let pipeline = compile(steps, json!([]), &inner).unwrap();
+    let of = |h, w| pipeline.preprocess(&[blobs(vec![flat(h, w, ImageFormat::Png)])]);
+    assert_eq!(of(9, 9).unwrap()[0].shape(), &Shape::from([1, 4, 4, 3]));
+    assert_eq!(
+        of(8, 16).unwrap_err().message,
+        "after preprocessing, input 'image' has shape [1,4,8,3], expected [batch,4,4,3]"
+    );
 }
 
 #[test]

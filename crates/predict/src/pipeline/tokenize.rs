@@ -98,6 +98,13 @@ impl Tokens {
         Ok(Tokens { tokenizer, inputs, outputs, length, pad_left, limits })
     }
 
+    /// What fills up each value written, if more may be filled up on the right without harm.
+    pub(super) fn padding_values(&self) -> Option<Vec<f64>> {
+        let masked = self.outputs.iter().any(|output| matches!(output.kind, Kind::Mask));
+        let values = self.outputs.iter().map(|output| f64::from(output.padding)).collect();
+        (masked && !self.pad_left && self.length.is_none()).then_some(values)
+    }
+
     /// One or two texts a row, `[batch]` each, to ids, mask and types, `[batch, sequence]` each.
     pub(super) fn run(&self, taken: &[Tensor]) -> Result<Vec<Tensor>, PredictError> {
         let texts = taken.iter().map(Tensor::strings).collect::<Result<Vec<_>, _>>();

@@ -2,11 +2,12 @@
 
 use landfall_graph::{GeluApproximation, Op};
 use landfall_kernels::elementwise::{
-    BinaryFn, BitFn, Broadcast, CastElement, CompareFn, Float, IntegerFn, IntegerUnary, LogicFn,
-    UnaryFn, Wide, accumulate_float, accumulate_integer, binary_bits, binary_compare, binary_float,
-    binary_integer, binary_logic, cast, power_integer, select, unary_float, unary_integer,
+    BinaryFn, BitFn, Broadcast, CAST_BLOCK, CastElement, CompareFn, Float, IntegerFn, IntegerUnary,
+    LogicFn, Number, UnaryFn, Wide, accumulate_float, accumulate_integer, binary_bits,
+    binary_compare, binary_float, binary_integer, binary_logic, power_integer, read_numbers,
+    select, unary_float, unary_integer, write_numbers,
 };
-use landfall_tensor::DType;
+use landfall_tensor::{DType, TensorMut, TensorView};
 
 use super::types::{any_type, float_type, integer_type, number_type};
 use super::{Lowered, Site};
@@ -188,7 +189,7 @@ impl Kernel for Clip {
         let out = &mut io.outputs[0];
         if input.dtype().is_integer() {
             integer_type!(input.dtype(), T => {
-                let bound = |view: Option<landfall_tensor::TensorView<'_>>| match view {
+                let bound = |view: Option<TensorView<'_>>| match view {
                     Some(view) => Ok::<_, KernelError>(view.as_slice::<T>()?.first().map(|&x| x.into())),
                     None => Ok(None),
                 };
@@ -199,7 +200,7 @@ impl Kernel for Clip {
             return Ok(());
         }
         float_type!(input.dtype(), T => {
-            let bound = |view: Option<landfall_tensor::TensorView<'_>>| match view {
+            let bound = |view: Option<TensorView<'_>>| match view {
                 Some(view) => Ok::<_, KernelError>(view.as_slice::<T>()?.first().map(|x| x.widen().to_f64())),
                 None => Ok(None),
             };
@@ -328,17 +329,19 @@ fn run_power(io: &mut Io<'_>, pattern: &Broadcast) -> Result<(), KernelError> {
         }
         return Ok(());
     }
-    // Mixed types are rare: the exponent is brought to f64 or to the base's type first.
+    // Mixed types are rare: the exponent is brought to f64 first.
+    let mut numbers = vec![Number::Integer(0); b.elements()];
+    read_block(&b, 0, &mut numbers)?;
     if a.dtype().is_integer() {
-        let mut exponent = vec![0f64; b.elements()];
-        number_type!(b.dtype(), B => cast(exec, b.as_slice::<B>()?, &mut exponent, false));
+        let mut exponent = vec![0f64; numbers.len()];
+        write_numbers(&numbers, &mut exponent, false);
         integer_type!(a.dtype(), A => {
             power_integer(exec, pattern, a.as_slice::<A>()?, &exponent, out.as_mut_slice()?);
         });
     } else {
         float_type!(a.dtype(), A => {
-            let mut exponent = vec![A::default(); b.elements()];
-            number_type!(b.dtype(), B => cast(exec, b.as_slice::<B>()?, &mut exponent, false));
+            let mut exponent = vec![A::default(); numbers.len()];
+            write_numbers(&numbers, &mut exponent, false);
             let a = a.as_slice::<A>()?;
             binary_float(exec, BinaryFn::Pow, pattern, a, &exponent, out.as_mut_slice()?);
         });
@@ -438,20 +441,37 @@ fn lower_cast(site: &Site<'_>) -> Result<Lowered, KernelError> {
 
 impl Kernel for Cast {
     fn run(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
-        let (input, exec) = (io.input(0)?, io.exec);
-        let out = &mut io.outputs[0];
-        let to_bool = out.dtype() == DType::Bool;
-        number_type!(input.dtype(), A => {
-            number_type!(out.dtype(), B => {
-                cast::<A, B>(exec, input.as_slice()?, out.as_mut_slice()?, to_bool);
-            })
-        });
+        let input = io.input(0)?;
+        let mut block = [Number::Integer(0); CAST_BLOCK];
+        for start in (0..input.elements()).step_by(CAST_BLOCK) {
+            let count = CAST_BLOCK.min(input.elements() - start);
+            read_block(&input, start, &mut block[..count])?;
+            write_block(&block[..count], &mut io.outputs[0], start)?;
+        }
         Ok(())
     }
 
     fn info(&self) -> KernelInfo {
         info("cast", None)
     }
+}
+
+fn read_block(
+    input: &TensorView<'_>,
+    start: usize,
+    block: &mut [Number],
+) -> Result<(), KernelError> {
+    number_type!(input.dtype(), T => read_numbers(&input.as_slice::<T>()?[start..], block));
+    Ok(())
+}
+
+fn write_block(block: &[Number], out: &mut TensorMut<'_>, start: usize) -> Result<(), KernelError> {
+    let to_bool = out.dtype() == DType::Bool;
+    number_type!(out.dtype(), T => {
+        let out = &mut out.as_mut_slice::<T>()?[start..];
+        write_numbers(block, out, to_bool);
+    });
+    Ok(())
 }
 
 struct Where(Broadcast);

@@ -1,0 +1,124 @@
+//! Transposition of one block of a matrix.
+
+use crate::Cpu;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Avx2;
+
+/// `to[c][r] = from[r][c]` for `rows` × `columns` elements; both come with the distance of rows.
+///
+/// # Safety
+/// All elements addressed are readable, or writable by this thread alone.
+pub(crate) unsafe fn transpose_block<T: Copy>(
+    cpu: Cpu,
+    (rows, columns): (usize, usize),
+    (from, from_stride): (*const T, usize),
+    (to, to_stride): (*mut T, usize),
+) {
+    // SAFETY: by the caller's promise; four-byte elements are moved, never interpreted.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if size_of::<T>() == 4
+            && let Some(token) = Avx2::prove(cpu)
+        {
+            let (from, to) = ((from.cast(), from_stride), (to.cast(), to_stride));
+            return x86::transpose_words(token, (rows, columns), from, to);
+        }
+        let _ = cpu;
+        transpose_scalar((0..rows, 0..columns), (from, from_stride), (to, to_stride));
+    }
+}
+
+/// # Safety
+/// As [`transpose_block`].
+#[inline(always)]
+unsafe fn transpose_scalar<T: Copy>(
+    (rows, columns): (std::ops::Range<usize>, std::ops::Range<usize>),
+    (from, from_stride): (*const T, usize),
+    (to, to_stride): (*mut T, usize),
+) {
+    const SIDE: usize = 16;
+    for first_row in rows.clone().step_by(SIDE) {
+        for column in columns.clone() {
+            for row in first_row..rows.end.min(first_row + SIDE) {
+                // SAFETY: by the caller's promise.
+                unsafe {
+                    *to.add(column * to_stride + row) = *from.add(row * from_stride + column)
+                };
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+    use std::array::from_fn;
+
+    use super::*;
+
+    /// # Safety
+    /// As [`transpose_block`].
+    pub(super) unsafe fn transpose_words(
+        _: Avx2,
+        shape: (usize, usize),
+        from: (*const f32, usize),
+        to: (*mut f32, usize),
+    ) {
+        // SAFETY: the token proves AVX2; the rest is the caller's promise.
+        unsafe { words(shape, from, to) }
+    }
+
+    /// # Safety
+    /// As [`transpose_block`].
+    #[target_feature(enable = "avx2")]
+    unsafe fn words(
+        (rows, columns): (usize, usize),
+        (from, from_stride): (*const f32, usize),
+        (to, to_stride): (*mut f32, usize),
+    ) {
+        let (whole_rows, whole_columns) = (rows & !7, columns & !7);
+        // SAFETY: by the caller's promise.
+        unsafe {
+            for column in (0..whole_columns).step_by(8) {
+                for row in (0..whole_rows).step_by(8) {
+                    let from = from.add(row * from_stride + column);
+                    eight(from, from_stride, to.add(column * to_stride + row), to_stride);
+                }
+            }
+            let (from, to) = ((from, from_stride), (to, to_stride));
+            transpose_scalar((whole_rows..rows, 0..whole_columns), from, to);
+            transpose_scalar((0..rows, whole_columns..columns), from, to);
+        }
+    }
+
+    /// Eight rows of eight.
+    ///
+    /// # Safety
+    /// As [`transpose_block`].
+    #[target_feature(enable = "avx2")]
+    unsafe fn eight(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        // SAFETY: by the caller's promise.
+        let r: [__m256; 8] = from_fn(|i| unsafe { _mm256_loadu_ps(from.add(i * from_stride)) });
+        // Pairs of rows interleaved, then pairs of pairs: each half holds four rows of one column.
+        let pairs: [__m256; 8] = from_fn(|i| match i % 2 {
+            0 => _mm256_unpacklo_ps(r[i], r[i + 1]),
+            _ => _mm256_unpackhi_ps(r[i - 1], r[i]),
+        });
+        let quads: [__m256; 8] = from_fn(|i| {
+            let (a, b) = (pairs[i / 4 * 4 + i % 4 / 2], pairs[i / 4 * 4 + i % 4 / 2 + 2]);
+            match i % 2 {
+                0 => _mm256_shuffle_ps::<0x44>(a, b),
+                _ => _mm256_shuffle_ps::<0xee>(a, b),
+            }
+        });
+        for i in 0..4 {
+            let low = _mm256_permute2f128_ps::<0x20>(quads[i], quads[i + 4]);
+            let high = _mm256_permute2f128_ps::<0x31>(quads[i], quads[i + 4]);
+            // SAFETY: by the caller's promise.
+            unsafe {
+                _mm256_storeu_ps(to.add(i * to_stride), low);
+                _mm256_storeu_ps(to.add((i + 4) * to_stride), high);
+            }
+        }
+    }
+}

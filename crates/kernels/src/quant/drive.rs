@@ -1,0 +1,221 @@
+//! Blocking and partition of 8-bit products: as for f32, but over the whole depth at once, since
+//! eight-bit operands are small.
+
+use std::ops::Range;
+
+use super::epilogue::{Finish, FinishTile};
+use super::lanes::{Dot, DotOp, dispatch};
+use super::pack::GROUP;
+use super::tile::{Prepare, TileArgs, run_tile, widths};
+use crate::gemm::{PANEL, grid};
+use crate::math::ActivateTile;
+use crate::rows::{DenseRows, RowSource, RowTable};
+use crate::{CacheSizes, Cpu, Exec, parallel, scratch};
+
+/// Most sums of a tile: 12 rows of 32 columns.
+const TILE_SUMS: usize = 12 * 2 * PANEL;
+
+/// One product: raw operands that its makers have checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Product<'a> {
+    /// Rows of bytes, padded to a multiple of 4 with their zero point.
+    pub(crate) rows: &'a dyn RowSource,
+    /// Whether the rows' bytes are signed.
+    pub(crate) signed: bool,
+    /// Packed right operand.
+    pub(crate) right: *const i8,
+    pub(crate) finish: Finish<'a>,
+}
+
+// SAFETY: its makers borrow all operands for the call, and parts write disjoint rectangles.
+unsafe impl Sync for Product<'_> {}
+
+/// Runs a product on as many threads as are worth it.
+pub(crate) fn run(exec: Exec<'_>, product: &Product<'_>) {
+    let (m, k) = (product.rows.rows(), product.rows.depth());
+    let panels = product.finish.n.div_ceil(PANEL);
+    if m == 0 || panels == 0 {
+        return;
+    }
+    let cost = m.saturating_mul(k).saturating_mul(product.finish.n) / 16;
+    let grid = grid(parallel::useful_parts(exec, cost, m * panels), m, panels);
+    let row_sums = product.finish.needs_row_sums();
+    exec.pool.run(grid.row_parts * grid.panel_parts, &|part| {
+        let rows = parallel::share(m, grid.row_parts, part / grid.panel_parts);
+        let panels = parallel::share(panels, grid.panel_parts, part % grid.panel_parts);
+        let caches = exec.cpu.caches();
+        let part = Part { product, rows, panels, caches, row_sums, cpu: exec.cpu };
+        if !part.rows.is_empty() && !part.panels.is_empty() {
+            part.run();
+        }
+    });
+}
+
+/// A rectangle of the output.
+pub(crate) struct Part<'a> {
+    pub(crate) product: &'a Product<'a>,
+    pub(crate) rows: Range<usize>,
+    pub(crate) panels: Range<usize>,
+    pub(crate) caches: CacheSizes,
+    pub(crate) row_sums: bool,
+    pub(crate) cpu: Cpu,
+}
+
+impl Part<'_> {
+    fn run(&self) {
+        if !dispatch(self.cpu, self) {
+            super::reference::run_part(self);
+        }
+    }
+
+    /// What turns the rows' bytes unsigned.
+    pub(crate) fn flip(&self) -> u8 {
+        if self.product.signed { 0x80 } else { 0 }
+    }
+
+    /// Sums of the unsigned bytes of the tile's rows.
+    pub(crate) fn sum_rows(&self, table: &RowTable, rows: usize, sums: &mut [i32; 12]) {
+        let flip = self.flip();
+        for (row, sum) in sums.iter_mut().enumerate().take(rows) {
+            let segments = table.lens().iter().enumerate();
+            *sum = segments
+                .map(|(segment, &len)| {
+                    // SAFETY: the segment is readable by the `RowSource` contract.
+                    let bytes =
+                        unsafe { std::slice::from_raw_parts(table.start(segment, row), len) };
+                    bytes.iter().map(|&b| i32::from(b ^ flip)).sum::<i32>()
+                })
+                .sum();
+        }
+    }
+
+    /// Applies the activation of f32 outputs to a finished tile.
+    pub(crate) fn activate(&self, first: usize, rows: usize, col: usize, cols: usize) {
+        let finish = &self.product.finish;
+        if let super::epilogue::Output::F32 { data, .. } = finish.output {
+            let start = data.wrapping_add(first * finish.stride + finish.first + col);
+            let activation = finish.activation;
+            let tile = ActivateTile { activation, start, rows, cols, stride: finish.stride };
+            tile.apply(self.cpu);
+        }
+    }
+}
+
+impl DotOp for &Part<'_> {
+    fn eval<D: Dot>(self, d: D) {
+        let k = self.product.rows.depth();
+        let panels_max = (self.caches.l2_bytes / 2 / (k * PANEL).max(1)).max(2) & !1;
+        let tiles = self.rows.len().div_ceil(D::TILE_ROWS);
+        let row_bytes = k / GROUP * D::ROW_BYTES;
+        let work = |table: &mut RowTable, prepared: &mut [u8]| {
+            let mut first = self.panels.start;
+            while first < self.panels.end {
+                let block = first..self.panels.end.min(first + panels_max);
+                first = block.end;
+                for tile in 0..tiles {
+                    let rows = parallel::share(self.rows.len(), tiles, tile);
+                    let rows = self.rows.start + rows.start..self.rows.start + rows.end;
+                    table.clear();
+                    self.product.rows.fill(rows.start, rows.len(), 0..k, table);
+                    d.run(Prepare {
+                        table,
+                        rows: rows.len(),
+                        flip: self.flip(),
+                        to: prepared,
+                        row_stride: row_bytes,
+                    });
+                    self.run_row(d, rows, block.clone(), table, prepared);
+                }
+            }
+        };
+        RowTable::with(D::TILE_ROWS, |table| {
+            scratch::with(D::TILE_ROWS * row_bytes, |prepared: &mut [u8]| work(table, prepared));
+        });
+    }
+}
+
+impl Part<'_> {
+    /// One tile's rows across a block of columns.
+    fn run_row<D: Dot>(
+        &self,
+        d: D,
+        rows: Range<usize>,
+        block: Range<usize>,
+        table: &RowTable,
+        prepared: &[u8],
+    ) {
+        let finish = &self.product.finish;
+        let groups = self.product.rows.depth() / GROUP;
+        let panel_stride = groups * GROUP * PANEL;
+        let mut sums = [0i32; TILE_SUMS];
+        let mut row_sums = [0i32; 12];
+        if self.row_sums {
+            self.sum_rows(table, rows.len(), &mut row_sums);
+        }
+        let mut panel = block.start;
+        for (vectors, width) in widths::<D>().iter().map(|v| (*v, v * D::LANES / PANEL)) {
+            while panel + width <= block.end {
+                let args = TileArgs {
+                    rows: prepared.as_ptr(),
+                    row_stride: groups * D::ROW_BYTES,
+                    groups,
+                    b: self.product.right.wrapping_add(panel * panel_stride),
+                    panel_stride,
+                    sums: sums.as_mut_ptr(),
+                };
+                run_tile(d, rows.len(), vectors, &args);
+                d.run(FinishTile {
+                    finish,
+                    sums: &sums,
+                    stride: width * PANEL,
+                    first_row: rows.start,
+                    row_sums: &row_sums,
+                    rows: rows.len(),
+                    col: panel * PANEL,
+                });
+                panel += width;
+            }
+        }
+        let cols = (block.end * PANEL).min(finish.n) - block.start * PANEL;
+        self.activate(rows.start, rows.len(), block.start * PANEL, cols);
+    }
+}
+
+/// Dense rows of bytes, their ends padded to a multiple of 4 with `pad`.
+pub(crate) struct DenseBytes {
+    pub(crate) rows: DenseRows<u8>,
+    pub(crate) pad: u8,
+}
+
+// SAFETY: `DenseRows::new` checked that every row is inside the slice; the rest are copies.
+unsafe impl RowSource for DenseBytes {
+    fn rows(&self) -> usize {
+        self.rows.rows
+    }
+
+    fn depth(&self) -> usize {
+        self.rows.depth.next_multiple_of(GROUP)
+    }
+
+    fn fill(&self, first: usize, count: usize, _: Range<usize>, table: &mut RowTable) {
+        let (whole, rest) = (self.rows.depth / GROUP * GROUP, self.rows.depth % GROUP);
+        let start = |row: usize| self.rows.start.wrapping_add(row * self.rows.stride);
+        if whole > 0 {
+            let segment = table.add_segment(whole, start(first));
+            (0..count).for_each(|row| table.set(segment, row, start(first + row)));
+        }
+        if rest > 0 {
+            table.reserve_copies(count * GROUP);
+            let segment = table.add_segment(GROUP, std::ptr::null());
+            for row in 0..count {
+                let copy = table.take_copy(GROUP);
+                // SAFETY: the copy has 4 bytes; the row has `rest` more after `whole`.
+                unsafe {
+                    std::ptr::write_bytes(copy, self.pad, GROUP);
+                    std::ptr::copy_nonoverlapping(start(first + row).add(whole), copy, rest);
+                }
+                table.set(segment, row, copy);
+            }
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Dot products of four unsigned by four signed bytes, added to 32-bit lanes, per instruction set.
+//! All are exact: AVX2 widens to 16 bits, since its byte product saturates.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Avx2;
+use crate::{Cpu, Isa};
+
+/// A computation generic over the instruction set.
+pub(crate) trait DotOp {
+    fn eval<D: Dot>(self, d: D);
+}
+
+/// Lanes of 32-bit sums.
+pub(crate) trait Dot: Copy {
+    /// i32 lanes in a vector: 8 or 16.
+    const LANES: usize;
+    /// Rows of a tile that is two vectors wide.
+    const TILE_ROWS: usize;
+    type Sum: Copy;
+    /// Four elements of a row, in every lane.
+    type Row: Copy;
+    /// Four bytes of each of `LANES` columns.
+    type Columns: Copy;
+
+    /// Evaluates `op` in a function compiled for this instruction set.
+    fn run<O: DotOp>(self, op: O);
+    fn zero(self) -> Self::Sum;
+    /// Bytes that four elements of a row take once prepared.
+    const ROW_BYTES: usize;
+    /// Makes unsigned elements of four bytes, flipped by `flip`, in the form that `row` reads.
+    ///
+    /// # Safety
+    /// `len`, a multiple of 4, bytes are readable at `from`, `len / 4 * ROW_BYTES` writable at
+    /// `to`.
+    unsafe fn prepare(self, from: *const u8, len: usize, flip: u8, to: *mut u8);
+    /// # Safety
+    /// `ROW_BYTES` prepared bytes are readable at `p`.
+    unsafe fn row(self, p: *const u8) -> Self::Row;
+    /// # Safety
+    /// `4 * LANES` bytes are readable at `p`.
+    unsafe fn columns(self, p: *const i8) -> Self::Columns;
+    fn dot(self, sum: Self::Sum, row: Self::Row, columns: Self::Columns) -> Self::Sum;
+    /// # Safety
+    /// `LANES` elements are writable at `p`.
+    unsafe fn store(self, p: *mut i32, sum: Self::Sum);
+}
+
+/// Prepares a row that is read as it is, but unsigned.
+///
+/// # Safety
+/// `len` bytes are readable at `from` and writable at `to`.
+#[inline(always)]
+unsafe fn flip_bytes(from: *const u8, len: usize, flip: u8, to: *mut u8) {
+    // SAFETY: by the caller's promise; the row and its copy are distinct.
+    let (from, to) =
+        unsafe { (std::slice::from_raw_parts(from, len), std::slice::from_raw_parts_mut(to, len)) };
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = from ^ flip);
+}
+
+/// Evaluates `op` with the best dot product of `cpu`; AVX-512 without VNNI runs the AVX2 one.
+/// `false` on [`Isa::Reference`].
+pub(crate) fn dispatch<O: DotOp>(cpu: Cpu, op: O) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let Some(d) = Avx512Vnni::prove(cpu) {
+            d.run(op);
+            return true;
+        }
+        if let Some(d) = AvxVnni::prove(cpu) {
+            d.run(op);
+            return true;
+        }
+        if let Some(d) = Avx2::prove(cpu) {
+            d.run(op);
+            return true;
+        }
+    }
+    let _ = op;
+    debug_assert_eq!(cpu.isa(), Isa::Reference);
+    false
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::*;
+
+    #[target_feature(enable = "avx2,fma")]
+    fn enter_avx2<O: DotOp>(d: Avx2, op: O) {
+        op.eval(d);
+    }
+
+    impl Dot for Avx2 {
+        const LANES: usize = 8;
+        const TILE_ROWS: usize = 6;
+        type Sum = __m256i;
+        /// Bytes 0 and 2, bytes 1 and 3, as 16-bit lanes.
+        type Row = [__m256i; 2];
+        const ROW_BYTES: usize = 8;
+        type Columns = [__m256i; 2];
+
+        #[inline(always)]
+        fn run<O: DotOp>(self, op: O) {
+            // SAFETY: the token proves that the instructions exist.
+            unsafe { enter_avx2(self, op) }
+        }
+
+        #[inline(always)]
+        fn zero(self) -> __m256i {
+            // SAFETY: the token proves that the instructions exist.
+            unsafe { _mm256_setzero_si256() }
+        }
+
+        #[inline(always)]
+        unsafe fn prepare(self, from: *const u8, len: usize, flip: u8, to: *mut u8) {
+            let flip = u32::from_ne_bytes([flip; 4]);
+            // SAFETY: by the caller's promise; a group becomes two words.
+            unsafe {
+                let (from, to) = (from.cast::<u32>(), to.cast::<[u32; 2]>());
+                for i in 0..len / 4 {
+                    let x = from.add(i).read_unaligned() ^ flip;
+                    to.add(i).write_unaligned([x & 0x00ff_00ff, (x >> 8) & 0x00ff_00ff]);
+                }
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn row(self, p: *const u8) -> [__m256i; 2] {
+            // SAFETY: by the caller's promise and the token.
+            unsafe {
+                let p = p.cast::<i32>();
+                let (even, odd) = (p.read_unaligned(), p.add(1).read_unaligned());
+                [_mm256_set1_epi32(even), _mm256_set1_epi32(odd)]
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn columns(self, p: *const i8) -> [__m256i; 2] {
+            // SAFETY: by the caller's promise and the token.
+            unsafe {
+                let x = _mm256_loadu_si256(p.cast());
+                [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x)), _mm256_srai_epi16::<8>(x)]
+            }
+        }
+
+        #[inline(always)]
+        fn dot(self, sum: __m256i, row: [__m256i; 2], columns: [__m256i; 2]) -> __m256i {
+            // SAFETY: the token proves that the instructions exist.
+            unsafe {
+                let even = _mm256_madd_epi16(row[0], columns[0]);
+                let odd = _mm256_madd_epi16(row[1], columns[1]);
+                _mm256_add_epi32(sum, _mm256_add_epi32(even, odd))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, p: *mut i32, sum: __m256i) {
+            // SAFETY: by the caller's promise and the token.
+            unsafe { _mm256_storeu_si256(p.cast(), sum) }
+        }
+    }
+
+    /// Proof that the VEX form of VNNI exists.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct AvxVnni(());
+
+    impl AvxVnni {
+        pub(crate) fn prove(cpu: Cpu) -> Option<AvxVnni> {
+            cpu.has_avx_vnni().then_some(AvxVnni(()))
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma,avxvnni")]
+    fn enter_avx_vnni<O: DotOp>(d: AvxVnni, op: O) {
+        op.eval(d);
+    }
+
+    impl Dot for AvxVnni {
+        const LANES: usize = 8;
+        const TILE_ROWS: usize = 6;
+        type Sum = __m256i;
+        type Row = __m256i;
+        const ROW_BYTES: usize = 4;
+        type Columns = __m256i;
+
+        #[inline(always)]
+        fn run<O: DotOp>(self, op: O) {
+            // SAFETY: the token proves that the instructions exist.
+            unsafe { enter_avx_vnni(self, op) }
+        }
+
+        #[inline(always)]
+        fn zero(self) -> __m256i {
+            // SAFETY: the token proves that the instructions exist.
+            unsafe { _mm256_setzero_si256() }
+        }
+
+        #[inline(always)]
+        unsafe fn prepare(self, from: *const u8, len: usize, flip: u8, to: *mut u8) {
+            // SAFETY: by the caller's promise.
+            unsafe { flip_bytes(from, len, flip, to) }
+        }
+
+        #[inline(always)]
+        unsafe fn row(self, p: *const u8) -> __m256i {
+            // SAFETY: by the caller's promise and the token.
+            unsafe { _mm256_set1_epi32(p.cast::<i32>().read_unaligned()) }
+        }
+
+        #[inline(always)]
+        unsafe fn columns(self, p: *const i8) -> __m256i {
+            // SAFETY: by the caller's promise and the token.
+            unsafe { _mm256_loadu_si256(p.cast()) }
+        }
+
+        #[inline(always)]
+        fn dot(self, sum: __m256i, row: __m256i, columns: __m256i) -> __m256i {
+            // SAFETY: the token proves that the instructions exist.
+            unsafe { _mm256_dpbusd_avx_epi32(sum, row, columns) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, p: *mut i32, sum: __m256i) {
+            // SAFETY: by the caller's promise and the token.
+            unsafe { _mm256_storeu_si256(p.cast(), sum) }
+        }
+    }
+
+    /// Proof that AVX-512 with VNNI exists.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Avx512Vnni(());
+
+    impl Avx512Vnni {
+        pub(crate) fn prove(cpu: Cpu) -> Option<Avx512Vnni> {
+            (cpu.isa() >= Isa::Vnni).then_some(Avx512Vnni(()))
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+    fn enter_avx512_vnni<O: DotOp>(d: Avx512Vnni, op: O) {
+        op.eval(d);
+    }
+
+    impl Dot for Avx512Vnni {
+        const LANES: usize = 16;
+        const TILE_ROWS: usize = 12;
+        type Sum = __m512i;
+        type Row = __m512i;
+        const ROW_BYTES: usize = 4;
+        type Columns = __m512i;
+
+        #[inline(always)]
+        fn run<O: DotOp>(self, op: O) {
+            // SAFETY: the token proves that the instructions exist.
+            unsafe { enter_avx512_vnni(self, op) }
+        }
+
+        #[inline(always)]
+        fn zero(self) -> __m512i {
+            // SAFETY: the token proves that the instructions exist.
+            unsafe { _mm512_setzero_si512() }
+        }
+
+        #[inline(always)]
+        unsafe fn prepare(self, from: *const u8, len: usize, flip: u8, to: *mut u8) {
+            // SAFETY: by the caller's promise.
+            unsafe { flip_bytes(from, len, flip, to) }
+        }
+
+        #[inline(always)]
+        unsafe fn row(self, p: *const u8) -> __m512i {
+            // SAFETY: by the caller's promise and the token.
+            unsafe { _mm512_set1_epi32(p.cast::<i32>().read_unaligned()) }
+        }
+
+        #[inline(always)]
+        unsafe fn columns(self, p: *const i8) -> __m512i {
+            // SAFETY: by the caller's promise and the token.
+            unsafe { _mm512_loadu_si512(p.cast()) }
+        }
+
+        #[inline(always)]
+        fn dot(self, sum: __m512i, row: __m512i, columns: __m512i) -> __m512i {
+            // SAFETY: the token proves that the instructions exist.
+            unsafe { _mm512_dpbusd_epi32(sum, row, columns) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, p: *mut i32, sum: __m512i) {
+            // SAFETY: by the caller's promise and the token.
+            unsafe { _mm512_storeu_si512(p.cast(), sum) }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+use x86::{Avx512Vnni, AvxVnni};
+
+#[cfg(test)]
+impl Dot for crate::simd::Portable {
+    const LANES: usize = 16;
+    const TILE_ROWS: usize = 12;
+    type Sum = [i32; 16];
+    type Row = [u8; 4];
+    const ROW_BYTES: usize = 4;
+    type Columns = [[i8; 4]; 16];
+
+    fn run<O: DotOp>(self, op: O) {
+        op.eval(self);
+    }
+
+    fn zero(self) -> [i32; 16] {
+        [0; 16]
+    }
+
+    unsafe fn prepare(self, from: *const u8, len: usize, flip: u8, to: *mut u8) {
+        // SAFETY: by the caller's promise.
+        unsafe { flip_bytes(from, len, flip, to) }
+    }
+
+    unsafe fn row(self, p: *const u8) -> [u8; 4] {
+        // SAFETY: by the caller's promise.
+        unsafe { p.cast::<[u8; 4]>().read_unaligned() }
+    }
+
+    unsafe fn columns(self, p: *const i8) -> [[i8; 4]; 16] {
+        // SAFETY: by the caller's promise.
+        unsafe { p.cast::<[[i8; 4]; 16]>().read_unaligned() }
+    }
+
+    fn dot(self, sum: [i32; 16], row: [u8; 4], columns: [[i8; 4]; 16]) -> [i32; 16] {
+        std::array::from_fn(|lane| {
+            let products = row.iter().zip(columns[lane]).map(|(&a, b)| i32::from(a) * i32::from(b));
+            sum[lane] + products.sum::<i32>()
+        })
+    }
+
+    unsafe fn store(self, p: *mut i32, sum: [i32; 16]) {
+        // SAFETY: by the caller's promise.
+        (0..16).for_each(|i| unsafe { *p.add(i) = sum[i] });
+    }
+}

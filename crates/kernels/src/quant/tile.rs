@@ -1,0 +1,141 @@
+//! The register tile of 8-bit products: `MR` rows by `NV` vectors of columns over the whole depth.
+
+use std::array::from_fn;
+
+use super::lanes::{Dot, DotOp};
+use super::pack::GROUP;
+use crate::gemm::PANEL;
+use crate::rows::RowTable;
+
+/// One tile's operands.
+#[derive(Clone, Copy)]
+pub(crate) struct TileArgs {
+    /// First of the prepared rows.
+    pub(crate) rows: *const u8,
+    /// Bytes from one prepared row to the next.
+    pub(crate) row_stride: usize,
+    /// Groups of four elements in a row.
+    pub(crate) groups: usize,
+    pub(crate) b: *const i8,
+    /// Bytes from one panel to the next.
+    pub(crate) panel_stride: usize,
+    /// `[MR][NV * LANES]`.
+    pub(crate) sums: *mut i32,
+}
+
+struct Tile<'a, const MR: usize, const NV: usize>(&'a TileArgs);
+
+impl<const MR: usize, const NV: usize> DotOp for Tile<'_, MR, NV> {
+    #[inline(always)]
+    fn eval<D: Dot>(self, d: D) {
+        // SAFETY: the driver that fills `TileArgs` vouches for every range.
+        unsafe {
+            let acc = accumulate::<D, MR, NV>(d, self.0);
+            for (i, v) in (0..MR).flat_map(|i| (0..NV).map(move |v| (i, v))) {
+                d.store(self.0.sums.add((i * NV + v) * D::LANES), acc[i][v]);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The tile is valid: see [`Tile::eval`].
+#[inline(always)]
+unsafe fn accumulate<D: Dot, const MR: usize, const NV: usize>(
+    d: D,
+    t: &TileArgs,
+) -> [[D::Sum; NV]; MR] {
+    // SAFETY: see `Tile::eval`.
+    unsafe {
+        let mut acc = [[d.zero(); NV]; MR];
+        let rows: [*const u8; MR] = from_fn(|i| t.rows.add(i * t.row_stride));
+        let mut b = t.b;
+        for k in 0..t.groups {
+            let columns: [D::Columns; NV] = from_fn(|v| {
+                let (panel, lane) = (v * D::LANES / PANEL, v * D::LANES % PANEL);
+                d.columns(b.add(panel * t.panel_stride + lane * GROUP))
+            });
+            for i in 0..MR {
+                let row = d.row(rows[i].add(k * D::ROW_BYTES));
+                for v in 0..NV {
+                    acc[i][v] = d.dot(acc[i][v], row, columns[v]);
+                }
+            }
+            b = b.add(PANEL * GROUP);
+        }
+        acc
+    }
+}
+
+/// Copies the rows of a tile into the form that tiles read, side by side.
+pub(crate) struct Prepare<'a> {
+    pub(crate) table: &'a RowTable,
+    pub(crate) rows: usize,
+    /// What turns the rows' bytes unsigned.
+    pub(crate) flip: u8,
+    pub(crate) to: &'a mut [u8],
+    pub(crate) row_stride: usize,
+}
+
+impl DotOp for Prepare<'_> {
+    #[inline(always)]
+    fn eval<D: Dot>(self, d: D) {
+        assert!(self.rows * self.row_stride <= self.to.len(), "no room for the rows");
+        for row in 0..self.rows {
+            let mut to = self.to[row * self.row_stride..].as_mut_ptr();
+            for (segment, &len) in self.table.lens().iter().enumerate() {
+                // SAFETY: the segment is readable by the `RowSource` contract; a prepared row has
+                // room for all segments of one.
+                unsafe {
+                    d.prepare(self.table.start(segment, row), len, self.flip, to);
+                    to = to.add(len / GROUP * D::ROW_BYTES);
+                }
+            }
+        }
+    }
+}
+
+/// Vectors of columns that a tile may span, widest first.
+pub(crate) fn widths<D: Dot>() -> &'static [usize] {
+    if D::LANES == PANEL { &[2, 1] } else { &[2] }
+}
+
+/// Runs a tile of `rows` rows (at most `D::TILE_ROWS`) and `vectors` vectors of columns.
+#[inline(always)]
+pub(crate) fn run_tile<D: Dot>(d: D, rows: usize, vectors: usize, args: &TileArgs) {
+    match (rows, vectors) {
+        (1, 2) => d.run(Tile::<1, 2>(args)),
+        (2, 2) => d.run(Tile::<2, 2>(args)),
+        (3, 2) => d.run(Tile::<3, 2>(args)),
+        (4, 2) => d.run(Tile::<4, 2>(args)),
+        (5, 2) => d.run(Tile::<5, 2>(args)),
+        (6, 2) => d.run(Tile::<6, 2>(args)),
+        _ => wide_tile(d, rows, vectors, args),
+    }
+}
+
+/// The tiles that only 32 registers of 16 lanes can hold.
+fn wide_tile<D: Dot>(d: D, rows: usize, vectors: usize, args: &TileArgs) {
+    assert!(D::LANES == PANEL, "tile of {rows} rows and {vectors} vectors");
+    match (rows, vectors) {
+        (7, 2) => d.run(Tile::<7, 2>(args)),
+        (8, 2) => d.run(Tile::<8, 2>(args)),
+        (9, 2) => d.run(Tile::<9, 2>(args)),
+        (10, 2) => d.run(Tile::<10, 2>(args)),
+        (11, 2) => d.run(Tile::<11, 2>(args)),
+        (12, 2) => d.run(Tile::<12, 2>(args)),
+        (1, 1) => d.run(Tile::<1, 1>(args)),
+        (2, 1) => d.run(Tile::<2, 1>(args)),
+        (3, 1) => d.run(Tile::<3, 1>(args)),
+        (4, 1) => d.run(Tile::<4, 1>(args)),
+        (5, 1) => d.run(Tile::<5, 1>(args)),
+        (6, 1) => d.run(Tile::<6, 1>(args)),
+        (7, 1) => d.run(Tile::<7, 1>(args)),
+        (8, 1) => d.run(Tile::<8, 1>(args)),
+        (9, 1) => d.run(Tile::<9, 1>(args)),
+        (10, 1) => d.run(Tile::<10, 1>(args)),
+        (11, 1) => d.run(Tile::<11, 1>(args)),
+        (12, 1) => d.run(Tile::<12, 1>(args)),
+        _ => unreachable!("tile of {rows} rows and {vectors} vectors"),
+    }
+}

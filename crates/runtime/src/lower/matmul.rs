@@ -1,0 +1,234 @@
+//! Matrix products.
+//!
+//! A constant right operand is packed once and shared by every plan (`gemm_f32`). Two operands known
+//! only while running are multiplied in place (`matmul_f32`). Other types run direct loops.
+
+use landfall_graph::Op;
+use landfall_kernels::elementwise::Broadcast;
+use landfall_kernels::generic::{Product, matmul_direct};
+use landfall_kernels::{
+    Activation, Epilogue, MatMul, MatrixLayout, PackedB, RowsMut, RowsRef, gemm, matmul, pack_b,
+    packed_b_len,
+};
+use landfall_tensor::{DType, Shape, Tensor};
+
+use super::activation::activation;
+use super::types::number_type;
+use super::{Lowered, Site};
+use crate::kernel::Io;
+use crate::{Kernel, KernelError, KernelInfo};
+
+pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
+    Some(match site.op {
+        Op::MatMul => lower_matmul(site, Activation::None),
+        Op::FusedMatMul(op) => lower_matmul(site, activation(op.activation)),
+        Op::Gemm(_) => lower_gemm(site),
+        _ => return None,
+    })
+}
+
+fn boxed(kernel: impl Kernel + 'static) -> Result<Lowered, KernelError> {
+    Ok(Lowered::Kernel(Box::new(kernel)))
+}
+
+/// The constant operand `index`, a matrix of some layout, in panels.
+fn packed(site: &Site<'_>, index: usize, layout: MatrixLayout) -> Result<Tensor, KernelError> {
+    let name = if layout.n_stride == 1 { "panels" } else { "panels_of_transposed" };
+    site.packed(index, name, |tensor| {
+        let mut out = vec![0f32; packed_b_len(layout.k, layout.n)];
+        pack_b(tensor.as_slice()?, layout, &mut out);
+        Ok(Tensor::from_slice(Shape::from([out.len()]), &out)?)
+    })
+}
+
+/// `out [m, n] = activation(a [m, k] b + bias + residual)` with packed `b`.
+struct Packed {
+    isa: &'static str,
+    m: usize,
+    k: usize,
+    n: usize,
+    b: Tensor,
+    activation: Activation,
+    bias: Option<usize>,
+    residual: Option<usize>,
+}
+
+impl Kernel for Packed {
+    fn run(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
+        let a = io.input(0)?.as_slice::<f32>()?;
+        let bias =
+            self.bias.and_then(|i| io.optional(i)).map(|v| v.as_slice::<f32>()).transpose()?;
+        let residual = self.residual.and_then(|i| io.optional(i));
+        let residual = residual.map(|view| view.as_slice::<f32>()).transpose()?;
+        let residual = residual.map(|data| RowsRef { data, stride: self.n });
+        let b = PackedB::new(self.b.as_slice()?, self.k, self.n)
+            .ok_or_else(|| KernelError::Invalid("packed weights of the wrong size".into()))?;
+        let epilogue = Epilogue { bias, residual, activation: self.activation };
+        let (exec, out) = (io.exec, io.outputs[0].as_mut_slice::<f32>()?);
+        let rows = RowsRef { data: a, stride: self.k };
+        gemm(exec, self.m, rows, b, &epilogue, RowsMut { data: out, stride: self.n });
+        Ok(())
+    }
+
+    fn info(&self) -> KernelInfo {
+        KernelInfo { kernel: "gemm_f32", isa: self.isa, precision: "f32", reason: String::new() }
+    }
+}
+
+fn lower_matmul(site: &Site<'_>, activation: Activation) -> Result<Lowered, KernelError> {
+    let (a, b) = (site.shape(0)?, site.shape(1)?);
+    let isa = site.target.cpu.isa().name();
+    let f32s = site.dtype(0)? == DType::F32;
+    if f32s && site.tensor(1).is_some() && b.rank() == 2 && a.rank() >= 2 {
+        let (k, n) = (b[0], b[1]);
+        let m = a[..a.rank() - 1].iter().product();
+        let b = packed(site, 1, MatrixLayout::k_by_n(k, n))?;
+        let (bias, residual) = (Some(2), Some(3));
+        return boxed(Packed { isa, m, k, n, b, activation, bias, residual });
+    }
+    // A vector is a matrix of one row or one column, which the result then drops.
+    let a_matrix = if a.rank() == 1 { Shape::from([1, a[0]]) } else { a };
+    let b_matrix = if b.rank() == 1 { Shape::from([b[0], 1]) } else { b };
+    let (m, k) = (a_matrix[a_matrix.rank() - 2], a_matrix[a_matrix.rank() - 1]);
+    let n = b_matrix[b_matrix.rank() - 1];
+    let (a_batch, b_batch) = (&a_matrix[..a_matrix.rank() - 2], &b_matrix[..b_matrix.rank() - 2]);
+    let batch = landfall_tensor::broadcast(a_batch, b_batch)?;
+    let pattern = Broadcast::new(&batch, &[a_batch, b_batch])?;
+    let epilogue = activation != Activation::None || site.has(2) || site.has(3);
+    if epilogue && (!f32s || site.has(3)) {
+        return KernelError::unsupported("a fused product of variable operands or another type");
+    }
+    boxed(Batched { isa, m, k, n, pattern, activation })
+}
+
+/// Products of operands known only while running.
+struct Batched {
+    isa: &'static str,
+    m: usize,
+    k: usize,
+    n: usize,
+    /// Of (a, b) over the batch axes.
+    pattern: Broadcast,
+    activation: Activation,
+}
+
+impl Kernel for Batched {
+    fn run(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
+        let (a, b, exec) = (io.input(0)?, io.input(1)?, io.exec);
+        let bias = io.optional(2).map(|view| view.as_slice::<f32>()).transpose()?;
+        let Batched { m, k, n, .. } = *self;
+        let out = &mut io.outputs[0];
+        let (row, steps) =
+            (self.pattern.row(), [self.pattern.row_stride(0), self.pattern.row_stride(1)]);
+        if a.dtype() == DType::F32 {
+            let (a, b, out) = (a.as_slice()?, b.as_slice()?, out.as_mut_slice()?);
+            let shape = MatMul {
+                a_batch_stride: steps[0] * m * k,
+                b_batch_stride: steps[1] * k * n,
+                ..MatMul::contiguous(row, m, k, n)
+            };
+            self.pattern.walk::<2>(0, self.pattern.rows(), |r, [i, j]| {
+                let (a, b) = (&a[i * m * k..], &b[j * k * n..]);
+                let out = &mut out[r * row * m * n..][..row * m * n];
+                matmul(exec, &shape, a, b, bias, self.activation, out);
+            });
+            return Ok(());
+        }
+        let product = Product { m, k, n, a: [k, 1], b: [n, 1] };
+        number_type!(a.dtype(), T => {
+            let (a, b, out) = (a.as_slice::<T>()?, b.as_slice()?, out.as_mut_slice()?);
+            self.pattern.walk::<2>(0, self.pattern.rows(), |r, [i, j]| {
+                for s in 0..row {
+                    let (a, b) = (&a[(i + s * steps[0]) * m * k..], &b[(j + s * steps[1]) * k * n..]);
+                    let out = &mut out[(r * row + s) * m * n..][..m * n];
+                    matmul_direct::<T>(exec, &product, a, b, out);
+                }
+            });
+        });
+        Ok(())
+    }
+
+    fn info(&self) -> KernelInfo {
+        KernelInfo {
+            kernel: "matmul",
+            isa: self.isa,
+            precision: "any",
+            reason: "neither operand is a constant matrix".into(),
+        }
+    }
+}
+
+/// `alpha A' B' + beta C` in direct loops, where the packed kernel does not fit.
+struct DirectGemm {
+    product: Product,
+    alpha: f32,
+    beta: f32,
+    /// Of (result, C).
+    c: Option<Broadcast>,
+}
+
+fn lower_gemm(site: &Site<'_>) -> Result<Lowered, KernelError> {
+    let Op::Gemm(op) = site.op else { return KernelError::unsupported("not a Gemm") };
+    let (a, b, out) = (site.shape(0)?, site.shape(1)?, site.output_shape(0)?);
+    let (m, n) = (out[0], out[1]);
+    let k = if op.trans_a { a[0] } else { a[1] };
+    let c_shape = if site.has(2) { Some(site.shape(2)?) } else { None };
+    let plain_c = c_shape.as_ref().is_none_or(|c| **c == [n] || **c == [1, n]);
+    let fits = site.dtype(0)? == DType::F32
+        && site.tensor(1).is_some()
+        && !op.trans_a
+        && op.alpha == 1.0
+        && (c_shape.is_none() || (op.beta == 1.0 && plain_c));
+    if fits {
+        let layout =
+            if op.trans_b { MatrixLayout::n_by_k(k, n) } else { MatrixLayout::k_by_n(k, n) };
+        let b = packed(site, 1, layout)?;
+        let isa = site.target.cpu.isa().name();
+        let activation = Activation::None;
+        return boxed(Packed { isa, m, k, n, b, activation, bias: Some(2), residual: None });
+    }
+    let product = Product {
+        m,
+        k,
+        n,
+        a: if op.trans_a { [1, a[1]] } else { [a[1], 1] },
+        b: if op.trans_b { [1, b[1]] } else { [b[1], 1] },
+    };
+    let c = c_shape.map(|c| Broadcast::new(&out, &[&out, &c])).transpose()?;
+    boxed(DirectGemm { product, alpha: op.alpha, beta: op.beta, c })
+}
+
+impl Kernel for DirectGemm {
+    fn run(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
+        let (a, b, exec) = (io.input(0)?, io.input(1)?, io.exec);
+        let c = io.optional(2);
+        let out = &mut io.outputs[0];
+        number_type!(a.dtype(), T => {
+            use landfall_kernels::elementwise::CastElement;
+            let out = out.as_mut_slice::<T>()?;
+            matmul_direct::<T>(exec, &self.product, a.as_slice()?, b.as_slice()?, out);
+            let (alpha, beta) = (f64::from(self.alpha), f64::from(self.beta));
+            if alpha != 1.0 {
+                out.iter_mut().for_each(|o| *o = T::from_real(o.to_real() * alpha));
+            }
+            if let (Some(pattern), Some(c)) = (&self.c, c) {
+                let c = c.as_slice::<T>()?;
+                let (row, step) = (pattern.row(), pattern.row_stride(1));
+                pattern.walk::<2>(0, pattern.rows(), |r, [_, j]| {
+                    for s in 0..row {
+                        let o = &mut out[r * row + s];
+                        *o = T::from_real(o.to_real() + beta * c[j + s * step].to_real());
+                    }
+                });
+            }
+        });
+        Ok(())
+    }
+
+    fn info(&self) -> KernelInfo {
+        KernelInfo::portable("gemm_direct", "any").because(
+            "needs f32, a constant right operand, no transposed left operand, alpha 1 and a bias \
+             along the columns",
+        )
+    }
+}
