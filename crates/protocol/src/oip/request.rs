@@ -377,9 +377,7 @@ mod tests {
                 "input 'x': expected a number, found the string \"a\"",
             ),
             (
-                input(
-                    r#""shape":[1],"datatype":"FP32","data":[1],"parameters":{"shared_memory_region":"r"}"#,
-                ),
+                input(r#""shape":[1],"datatype":"FP32","parameters":{"shared_memory_region":"r"}"#),
                 "shared memory is not supported",
             ),
         ];
