@@ -23,6 +23,7 @@ mod parallel;
 mod permute;
 mod pool;
 mod quant;
+pub mod reduce;
 mod rows;
 mod rowwise;
 mod scratch;
