@@ -5,6 +5,7 @@ mod convolution;
 mod elementwise;
 mod matmul;
 mod movement;
+mod normalization;
 mod rowwise;
 mod text_cast;
 pub(crate) mod types;
@@ -56,8 +57,14 @@ pub(crate) struct Site<'a> {
 
 type Rule = fn(&Site<'_>) -> Option<Result<Lowered, KernelError>>;
 
-const RULES: &[Rule] =
-    &[elementwise::lower, movement::lower, matmul::lower, convolution::lower, rowwise::lower];
+const RULES: &[Rule] = &[
+    elementwise::lower,
+    movement::lower,
+    matmul::lower,
+    convolution::lower,
+    rowwise::lower,
+    normalization::lower,
+];
 
 /// The kernel for a node, or why there is none.
 pub(crate) fn lower(site: &Site<'_>) -> Result<Lowered, KernelError> {
