@@ -13,6 +13,7 @@ mod convolution;
 mod elementwise;
 mod matmul;
 mod movement;
+mod normalization;
 mod quantization;
 mod reduction;
 mod shape_values;
@@ -123,6 +124,7 @@ const RULES: &[Rule] = &[
     matmul::infer,
     convolution::infer,
     movement::infer,
+    normalization::infer,
     reduction::infer,
     quantization::infer,
 ];

@@ -19,6 +19,7 @@ pub mod generic;
 mod isa;
 mod math;
 pub mod movement;
+pub mod norm;
 mod parallel;
 mod permute;
 mod pool;

@@ -6,6 +6,7 @@ mod elementwise;
 mod matmul;
 mod movement;
 mod reduction;
+mod normalization;
 mod rowwise;
 mod text_cast;
 pub(crate) mod types;
@@ -64,6 +65,7 @@ const RULES: &[Rule] = &[
     convolution::lower,
     rowwise::lower,
     reduction::lower,
+    normalization::lower,
 ];
 
 /// The kernel for a node, or why there is none.
