@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use landfall_graph::{Graph, Op, Signature, infer};
 use landfall_onnx::Metadata;
 use landfall_optimize::{Evaluate, Report};
@@ -49,7 +49,8 @@ impl EngineOptions {
         Ok(EngineOptions { cpu, threads, prefer_declared_threads: false, optimize: true })
     }
 
-    fn runtime(&self) -> Options {
+    /// How to compile.
+    pub fn runtime(&self) -> Options {
         Options { cpu: self.cpu, threads: self.threads, ..Options::default() }
     }
 }
@@ -82,16 +83,19 @@ pub fn prepare(path: &Path, options: &EngineOptions) -> Result<Prepared> {
     let imported = landfall_onnx::import_file(path).with_context(|| path.display().to_string())?;
     let mut graph = imported.graph;
     infer::annotate(&mut graph).with_context(|| path.display().to_string())?;
-    let mut report = None;
-    if options.optimize {
-        let folding = Folding(Evaluator::new(options.cpu));
-        let optimized =
-            landfall_optimize::optimize(graph, &landfall_optimize::Options::default(), &folding)
-                .map_err(|error| anyhow!("{}: {error}", path.display()))?;
-        graph = optimized.graph;
-        report = Some(optimized.report);
-    }
+    let (graph, report) = optimize(graph, options).with_context(|| path.display().to_string())?;
     Ok(Prepared { graph, metadata: imported.metadata, report })
+}
+
+/// Optimises an annotated graph, unless the options say not to.
+pub fn optimize(graph: Graph, options: &EngineOptions) -> Result<(Graph, Option<Report>)> {
+    if !options.optimize {
+        return Ok((graph, None));
+    }
+    let folding = Folding(Evaluator::new(options.cpu));
+    let optimized =
+        landfall_optimize::optimize(graph, &landfall_optimize::Options::default(), &folding)?;
+    Ok((optimized.graph, Some(optimized.report)))
 }
 
 /// Which kind of model file a path names.

@@ -183,11 +183,14 @@ impl Model {
     }
 
     fn cached(&self, inputs: &[TensorView<'_>]) -> Option<Arc<Entry>> {
-        let mut plans = lock(&self.plans);
-        let same = |shapes: &[Shape]| {
+        self.find(|shapes| {
             shapes.len() == inputs.len()
                 && shapes.iter().zip(inputs).all(|(s, v)| **s == *v.shape())
-        };
+        })
+    }
+
+    fn find(&self, same: impl Fn(&[Shape]) -> bool) -> Option<Arc<Entry>> {
+        let mut plans = lock(&self.plans);
         let index = plans.iter().position(|(shapes, _)| same(shapes))?;
         plans[..=index].rotate_right(1);
         Some(plans[0].1.clone())
@@ -216,9 +219,22 @@ impl Model {
         self.signature.inputs.iter().map(|spec| shape(spec.dims.as_ref()?)).collect()
     }
 
+    /// Plans for inputs of these shapes now, in the signature's order, so that the first run does
+    /// not have to.
+    pub fn prepare(&self, shapes: &[Shape]) -> Result<(), RunError> {
+        self.planned(shapes).map(|_| ())
+    }
+
+    fn planned(&self, shapes: &[Shape]) -> Result<Arc<Entry>, RunError> {
+        match self.find(|known| known == shapes) {
+            Some(entry) => Ok(entry),
+            None => self.entry(shapes),
+        }
+    }
+
     /// The lowering report for inputs of these shapes: one line for each step, in order.
     pub fn report(&self, shapes: &[Shape]) -> Result<Report, RunError> {
-        let entry = self.entry(shapes)?;
+        let entry = self.planned(shapes)?;
         let steps = entry.plan.steps.iter().map(|step| StepReport {
             node: step.node.clone(),
             op: step.op,

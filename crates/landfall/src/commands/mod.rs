@@ -3,7 +3,11 @@
 //! Every command ends with 0 if it did what was asked, 1 if it ran and the answer is no, 2 if its
 //! arguments or input are wrong.
 
+mod bench;
+mod inspect;
+mod run;
 mod serve;
+mod table;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,6 +26,9 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::RunArguments),
+    Inspect(inspect::InspectArguments),
+    Bench(bench::BenchArguments),
     Serve(serve::ServeArguments),
 }
 
@@ -44,6 +51,9 @@ pub fn main_with(opener: Arc<dyn OpenModel>) -> ExitCode {
     // Prints help and usage errors itself; the latter end with 2.
     let arguments = Arguments::parse();
     let done = match arguments.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Serve(arguments) => serve::run(arguments, opener),
     };
     let (error, code) = match done {
