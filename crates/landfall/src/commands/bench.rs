@@ -15,7 +15,8 @@ use serde::Serialize;
 use super::Failure;
 use crate::engine::{self, EngineOptions};
 use crate::sample::{self, Extents, is_length, parse_extent};
-use measure::{Latency, peak_rss_bytes};
+pub(super) use measure::Latency;
+use measure::peak_rss_bytes;
 use profile::Profile;
 
 const EXAMPLES: &str = "\

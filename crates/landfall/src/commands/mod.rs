@@ -4,7 +4,9 @@
 //! arguments or input are wrong.
 
 mod bench;
+mod demo;
 mod inspect;
+mod package;
 mod run;
 mod serve;
 mod table;
@@ -29,7 +31,9 @@ enum Command {
     Run(run::RunArguments),
     Inspect(inspect::InspectArguments),
     Bench(bench::BenchArguments),
+    Package(package::PackageArguments),
     Serve(serve::ServeArguments),
+    Demo(demo::DemoArguments),
 }
 
 /// Why a command did not do what was asked.
@@ -54,7 +58,9 @@ pub fn main_with(opener: Arc<dyn OpenModel>) -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Package(arguments) => package::run(&arguments),
         Command::Serve(arguments) => serve::run(arguments, opener),
+        Command::Demo(arguments) => demo::run(&arguments),
     };
     let (error, code) = match done {
         Ok(()) => return ExitCode::SUCCESS,

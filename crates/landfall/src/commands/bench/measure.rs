@@ -6,16 +6,16 @@ use serde::Serialize;
 
 /// Milliseconds of one run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(crate) struct Latency {
-    pub(crate) p50: f64,
-    pub(crate) p90: f64,
-    pub(crate) p99: f64,
-    pub(crate) min: f64,
+pub(in crate::commands) struct Latency {
+    pub(in crate::commands) p50: f64,
+    pub(in crate::commands) p90: f64,
+    pub(in crate::commands) p99: f64,
+    pub(in crate::commands) min: f64,
 }
 
 impl Latency {
     /// The percentiles of some times; zeros if there are none.
-    pub(crate) fn of(times: Vec<Duration>) -> Latency {
+    pub(in crate::commands) fn of(times: Vec<Duration>) -> Latency {
         let mut times_ms: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
         times_ms.sort_by(f64::total_cmp);
         let at = |fraction| percentile(&times_ms, fraction);
@@ -34,7 +34,7 @@ fn percentile(sorted: &[f64], fraction: f64) -> f64 {
 }
 
 /// The most memory that this process has had at one time, if the system tells.
-pub(crate) fn peak_rss_bytes() -> Option<u64> {
+pub(super) fn peak_rss_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
