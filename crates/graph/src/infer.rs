@@ -11,6 +11,7 @@
 mod context;
 mod convolution;
 mod elementwise;
+mod indexing;
 mod matmul;
 mod movement;
 mod quantization;
@@ -124,6 +125,7 @@ const RULES: &[Rule] = &[
     convolution::infer,
     movement::infer,
     reduction::infer,
+    indexing::infer,
     quantization::infer,
 ];
 

@@ -3,10 +3,12 @@
 mod activation;
 mod convolution;
 mod elementwise;
+mod indexing;
 mod matmul;
 mod movement;
 mod reduction;
 mod rowwise;
+mod selection;
 mod text_cast;
 pub(crate) mod types;
 
@@ -64,6 +66,8 @@ const RULES: &[Rule] = &[
     convolution::lower,
     rowwise::lower,
     reduction::lower,
+    indexing::lower,
+    selection::lower,
 ];
 
 /// The kernel for a node, or why there is none.
