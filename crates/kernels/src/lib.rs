@@ -20,6 +20,7 @@ pub mod indexing;
 mod isa;
 mod math;
 pub mod movement;
+pub mod norm;
 mod parallel;
 mod permute;
 mod pool;
@@ -43,9 +44,10 @@ pub use math::{Activation, activate};
 pub use permute::permute;
 pub use pool::Pool;
 pub use quant::{
-    Bytes, ColumnScales, ConvWeightsInt8, Int8Epilogue, Int8Output, PackedInt8, column_sums_len,
-    conv_column_sums_len, conv2d_int8, gemm_int8, pack_conv_int8, pack_int8, packed_conv_int8_len,
-    packed_int8_len,
+    Bytes, ColumnScales, ConvWeightsInt8, Division, Int8Epilogue, Int8Output, PackedInt8,
+    Parameters, Quantum, Real, Spread, Steps, column_sums_len, conv_column_sums_len, conv2d_int8,
+    dequantize, dynamic_parameters, gemm_int8, pack_conv_int8, pack_int8, packed_conv_int8_len,
+    packed_int8_len, quantize,
 };
 pub use rowwise::{Mask, NormKind, Normalize, Softmax, normalize, softmax};
 

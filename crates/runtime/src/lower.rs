@@ -6,6 +6,7 @@ mod elementwise;
 mod indexing;
 mod matmul;
 mod movement;
+mod normalization;
 mod reduction;
 mod rowwise;
 mod selection;
@@ -68,6 +69,7 @@ const RULES: &[Rule] = &[
     reduction::lower,
     indexing::lower,
     selection::lower,
+    normalization::lower,
 ];
 
 /// The kernel for a node, or why there is none.

@@ -8,14 +8,20 @@ mod depthwise;
 mod drive;
 mod epilogue;
 mod lanes;
+mod linear;
 mod pack;
 mod reference;
+mod spread;
 #[cfg(test)]
 mod tests;
 mod tile;
 
 pub use epilogue::ColumnScales;
+pub use linear::{
+    Division, Parameters, Quantum, Real, Steps, dequantize, dynamic_parameters, quantize,
+};
 pub use pack::{PackedInt8, column_sums_len, pack_int8, packed_int8_len};
+pub use spread::Spread;
 
 use drive::{DenseBytes, Product, run};
 use epilogue::{Finish, Output};

@@ -173,3 +173,23 @@ pub(crate) fn dispatch<O: SimdOp>(cpu: Cpu, op: O) -> Option<O::Output> {
         _ => None,
     }
 }
+
+/// Runs plain loops inside a function compiled for the instruction set of `cpu`. The closure and
+/// what it calls per element must be `#[inline(always)]`.
+#[inline(always)]
+pub(crate) fn in_vector_code(cpu: Cpu, body: impl FnOnce()) {
+    struct Body<F>(F);
+    impl<F: FnOnce()> SimdOp for Body<F> {
+        type Output = ();
+
+        #[inline(always)]
+        fn eval<S: Simd>(self, _: S) {
+            (self.0)();
+        }
+    }
+    if cpu.isa() == Isa::Reference {
+        body();
+    } else {
+        dispatch(cpu, Body(body));
+    }
+}
