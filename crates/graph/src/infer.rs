@@ -11,6 +11,7 @@
 mod context;
 mod convolution;
 mod elementwise;
+mod indexing;
 mod matmul;
 mod movement;
 mod normalization;
@@ -126,6 +127,7 @@ const RULES: &[Rule] = &[
     movement::infer,
     normalization::infer,
     reduction::infer,
+    indexing::infer,
     quantization::infer,
 ];
 

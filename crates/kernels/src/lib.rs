@@ -16,6 +16,7 @@ mod conv;
 pub mod elementwise;
 mod gemm;
 pub mod generic;
+pub mod indexing;
 mod isa;
 mod math;
 pub mod movement;

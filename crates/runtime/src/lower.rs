@@ -3,11 +3,13 @@
 mod activation;
 mod convolution;
 mod elementwise;
+mod indexing;
 mod matmul;
 mod movement;
-mod reduction;
 mod normalization;
+mod reduction;
 mod rowwise;
+mod selection;
 mod text_cast;
 pub(crate) mod types;
 
@@ -65,6 +67,8 @@ const RULES: &[Rule] = &[
     convolution::lower,
     rowwise::lower,
     reduction::lower,
+    indexing::lower,
+    selection::lower,
     normalization::lower,
 ];
 
