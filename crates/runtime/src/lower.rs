@@ -8,6 +8,7 @@ mod movement;
 mod normalization;
 mod rowwise;
 mod text_cast;
+mod transposed;
 pub(crate) mod types;
 
 use std::sync::Arc;
@@ -64,6 +65,7 @@ const RULES: &[Rule] = &[
     convolution::lower,
     rowwise::lower,
     normalization::lower,
+    transposed::lower,
 ];
 
 /// The kernel for a node, or why there is none.

@@ -9,8 +9,8 @@ use landfall_kernels::generic::{
     DirectConv, DirectPool, PoolFn, Scalar, Window3d, direct_conv, direct_pool,
 };
 use landfall_kernels::{
-    Activation, Conv2d, Epilogue, RowsMut, RowsRef, Window2d, activate, average_pool, conv2d,
-    max_pool,
+    Activation, Conv2d, Epilogue, RowsMut, RowsRef, Window2d, activate, average_pool, conv_planes,
+    conv2d, max_pool,
 };
 use landfall_tensor::{DType, Shape, Tensor};
 
@@ -182,7 +182,37 @@ fn lower_conv(site: &Site<'_>, attributes: &Attributes<'_>) -> Result<Lowered, K
         window,
         channels_last: last,
     };
+    if site.dtype(0)? == DType::F32 && !last && !site.has(3) {
+        let isa = site.target.cpu.isa().name();
+        return boxed(Planes { isa, conv, activation: attributes.activation });
+    }
     boxed(Direct { conv, activation: attributes.activation })
+}
+
+/// Convolution of channels before pixels, with weights as they are.
+struct Planes {
+    isa: &'static str,
+    conv: DirectConv,
+    activation: Activation,
+}
+
+impl Kernel for Planes {
+    fn run(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
+        let (x, w) = (io.input(0)?.as_slice::<f32>()?, io.input(1)?.as_slice::<f32>()?);
+        let bias = io.optional(2).map(|view| view.as_slice::<f32>()).transpose()?;
+        let (exec, out) = (io.exec, io.outputs[0].as_mut_slice::<f32>()?);
+        conv_planes(exec, &self.conv, [x, w], bias, out);
+        activate(exec, self.activation, out);
+        Ok(())
+    }
+
+    fn info(&self) -> KernelInfo {
+        let kernel = "conv_columns_gemm_f32";
+        KernelInfo { kernel, isa: self.isa, precision: "f32", reason: String::new() }.because(
+            "gathers columns: the image is not channels last, the weights are not constant, or \
+             there are three spatial axes",
+        )
+    }
 }
 
 /// Channels-last convolution with packed weights.
