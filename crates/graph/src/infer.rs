@@ -20,12 +20,14 @@ mod reduction;
 mod shape_values;
 #[cfg(test)]
 mod tests;
+mod transposed;
 
 use landfall_tensor::{DType, Shape, Tensor};
 
 pub use context::{InferError, Operands, resolve_axis};
 pub use convolution::{Window, WindowAxis};
 pub use movement::slice_range;
+pub use transposed::{TransposedAxis, transposed_axis};
 
 use crate::{Dim, Graph, NodeId, Op, Origin, ValueId};
 
@@ -124,6 +126,7 @@ const RULES: &[Rule] = &[
     elementwise::infer,
     matmul::infer,
     convolution::infer,
+    transposed::infer,
     movement::infer,
     normalization::infer,
     reduction::infer,

@@ -33,7 +33,10 @@ mod shared;
 mod simd;
 
 pub use cache::CacheSizes;
-pub use conv::{Conv2d, Window2d, average_pool, conv2d, global_average_pool, max_pool};
+pub use conv::{
+    Conv2d, TransposedConv, Window2d, average_pool, conv_planes, conv2d, global_average_pool,
+    max_pool, transposed_conv,
+};
 pub use gemm::{
     Epilogue, MatMul, MatrixLayout, PANEL, PackedB, RowsMut, RowsRef, gemm, matmul, pack_b,
     packed_b_len, unpack_b,

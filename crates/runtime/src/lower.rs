@@ -11,6 +11,7 @@ mod reduction;
 mod rowwise;
 mod selection;
 mod text_cast;
+mod transposed;
 pub(crate) mod types;
 
 use std::sync::Arc;
@@ -70,6 +71,7 @@ const RULES: &[Rule] = &[
     indexing::lower,
     selection::lower,
     normalization::lower,
+    transposed::lower,
 ];
 
 /// The kernel for a node, or why there is none.
