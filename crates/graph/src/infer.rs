@@ -16,6 +16,7 @@ mod elementwise;
 mod matmul;
 mod movement;
 mod quantization;
+mod recurrent;
 mod reduction;
 mod shape_values;
 #[cfg(test)]
@@ -129,6 +130,7 @@ const RULES: &[Rule] = &[
     quantization::infer,
     attention::infer,
     control::infer,
+    recurrent::infer,
 ];
 
 /// What is known of the results of `op`, given what is known of its operands (`None` for one left

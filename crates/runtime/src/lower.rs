@@ -7,6 +7,7 @@ mod convolution;
 mod elementwise;
 mod matmul;
 mod movement;
+mod recurrent;
 mod rowwise;
 mod stack;
 mod text_cast;
@@ -91,6 +92,7 @@ const RULES: &[Rule] = &[
     rowwise::lower,
     attention::lower,
     control::lower,
+    recurrent::lower,
 ];
 
 /// The kernel for a node, or why there is none.

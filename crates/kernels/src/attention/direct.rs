@@ -87,7 +87,7 @@ fn bias<T: Float>(
     let lowest = <T::Wide as Wide>::of(f64::NEG_INFINITY);
     let seen = a.visible(batch, query);
     for (j, x) in row.iter_mut().enumerate() {
-        if let Some(mask) = mask {
+        if let Some(mask) = mask.filter(|mask| j < mask.keys) {
             let at = mask.start(batch, head, query) + j * mask.strides[3];
             match mask.values {
                 MaskValues::Add(values) => *x = *x + values[at].widen(),
@@ -95,7 +95,7 @@ fn bias<T: Float>(
                 MaskValues::Keep(_) => (),
             }
         }
-        if !seen.contains(&j) {
+        if !seen.contains(&j) || mask.is_some_and(|mask| j >= mask.keys) {
             *x = lowest;
         }
     }

@@ -131,12 +131,12 @@ impl Call<'_> {
         let plain = a.softcap == 0.0 && a.window.is_none();
         let dense = match &self.mask {
             None => plain.then_some(None),
-            Some(AttentionMask { values: MaskValues::Add(values), strides }) => {
+            Some(AttentionMask { values: MaskValues::Add(values), strides, keys: covered }) => {
                 let [.., row, key] = *strides;
                 let whole = row == 0 || row == keys;
                 let start = strides[0] * batch + strides[1] * head + row * first;
                 let mask_rows = if row == 0 { 1 } else { rows };
-                (plain && key == 1 && whole).then(|| {
+                (plain && key == 1 && whole && *covered >= keys).then(|| {
                     let data = &values[start..][..mask_rows * keys];
                     Some(Mask { data, rows: mask_rows, repeat: 1, period: 1 })
                 })
@@ -170,7 +170,9 @@ impl Call<'_> {
         }
         if let Some(mask) = &self.mask {
             let (start, step) = (mask.start(batch, head, query), mask.strides[3]);
-            for (j, x) in row.iter_mut().enumerate() {
+            let covered = mask.keys.min(row.len());
+            row[covered..].fill(f32::NEG_INFINITY);
+            for (j, x) in row[..covered].iter_mut().enumerate() {
                 match mask.values {
                     MaskValues::Add(values) => *x += values[start + j * step],
                     MaskValues::Keep(keep) if keep[start + j * step] == 0 => *x = f32::NEG_INFINITY,
@@ -193,7 +195,7 @@ impl Call<'_> {
             MaskValues::Add(values) => values[start + j * step] == f32::NEG_INFINITY,
             MaskValues::Keep(keep) => keep[start + j * step] == 0,
         };
-        (seen.start..seen.end.min(keys)).all(excluded)
+        (seen.start..seen.end.min(keys).min(mask.keys)).all(excluded)
     }
 }
 

@@ -93,6 +93,8 @@ pub struct AttentionMask<'a, T> {
     pub values: MaskValues<'a, T>,
     /// Elements from one batch, head, query and key to the next; 0 repeats.
     pub strides: [usize; 4],
+    /// Keys that the mask covers; later ones are excluded.
+    pub keys: usize,
 }
 
 /// Extents, layouts and options of one attention.
@@ -163,7 +165,7 @@ impl Attention<'_> {
 
 impl<T: Copy> AttentionMask<'_, T> {
     fn check(&self, a: &Attention<'_>) {
-        let extents = [a.batch, a.heads, a.queries, a.keys];
+        let extents = [a.batch, a.heads, a.queries, a.keys.min(self.keys)];
         if extents.contains(&0) {
             return;
         }

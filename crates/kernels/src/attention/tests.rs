@@ -61,6 +61,7 @@ proptest! {
         window in prop::option::of((prop::option::of(0i64..9), prop::option::of(0i64..9), -4i64..9)),
         broadcast in [any::<bool>(), any::<bool>(), any::<bool>()],
         additive: bool,
+        covered in 1usize..60,
     ) {
         let [batch, kv_heads, group, queries, keys] = extents;
         let ranges: Vec<KeyRange> =
@@ -74,7 +75,7 @@ proptest! {
             noise.iter().map(|&x| if x > 0.5 { f32::NEG_INFINITY } else { x }).collect();
         let keep: Vec<u8> = noise.iter().map(|&x| u8::from(x < 0.5)).collect();
         let values = if additive { MaskValues::Add(&add[..]) } else { MaskValues::Keep(&keep) };
-        compare(&a, Some(AttentionMask { values, strides }));
+        compare(&a, Some(AttentionMask { values, strides, keys: covered.min(keys) }));
         compare(&a, None);
     }
 }

@@ -322,7 +322,7 @@ impl Attend {
             DType::Bool => MaskValues::Keep(view.as_slice()?),
             _ => MaskValues::Add(view.as_slice()?),
         };
-        Ok(Some(AttentionMask { values, strides: mask.strides }))
+        Ok(Some(AttentionMask { values, strides: mask.strides, keys: mask.keys }))
     }
 
     fn typed<T: Float>(
