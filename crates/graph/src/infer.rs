@@ -8,7 +8,9 @@
 //! A rule that cannot say anything returns unknown facts; a rule that sees operands which no model
 //! may combine returns an error. Each file holds one family of operators.
 
+mod attention;
 mod context;
+mod control;
 mod convolution;
 mod elementwise;
 mod indexing;
@@ -16,6 +18,7 @@ mod matmul;
 mod movement;
 mod normalization;
 mod quantization;
+mod recurrent;
 mod reduction;
 mod shape_values;
 #[cfg(test)]
@@ -132,6 +135,9 @@ const RULES: &[Rule] = &[
     reduction::infer,
     indexing::infer,
     quantization::infer,
+    attention::infer,
+    control::infer,
+    recurrent::infer,
 ];
 
 /// What is known of the results of `op`, given what is known of its operands (`None` for one left
@@ -171,6 +177,14 @@ pub struct NodeInferError {
 
 /// What is known of every value of a graph, by value index.
 pub fn infer_graph(graph: &Graph) -> Result<Vec<Fact>, NodeInferError> {
+    infer_graph_with(graph, &[])
+}
+
+/// The same, with more known of the inputs than the graph declares.
+pub(crate) fn infer_graph_with(
+    graph: &Graph,
+    inputs: &[Fact],
+) -> Result<Vec<Fact>, NodeInferError> {
     let mut facts: Vec<Fact> = graph
         .values()
         .map(|(_, value)| match &value.origin {
@@ -178,6 +192,10 @@ pub fn infer_graph(graph: &Graph) -> Result<Vec<Fact>, NodeInferError> {
             _ => Fact::new(value.dtype, value.dims.clone()),
         })
         .collect();
+    for (&id, fact) in graph.inputs.iter().zip(inputs) {
+        let dtype = fact.dtype.or(facts[id.index()].dtype);
+        facts[id.index()] = Fact { dtype, ..fact.clone() };
+    }
     let order = graph.schedule().unwrap_or_default();
     for id in order {
         let Some(node) = graph.node(id) else { continue };

@@ -11,6 +11,7 @@
 //! Architecture invariant: this crate knows nothing of graphs, operator names, files or clocks.
 #![allow(unsafe_code, reason = "the home of SIMD, threads over borrowed data and unchecked tiles")]
 
+mod attention;
 mod cache;
 mod conv;
 pub mod elementwise;
@@ -26,12 +27,17 @@ mod permute;
 mod pool;
 mod quant;
 pub mod reduce;
+pub mod recurrent;
 mod rows;
 mod rowwise;
 mod scratch;
 mod shared;
 mod simd;
 
+pub use attention::{
+    Attention, AttentionMask, HeadLayout, KeyRange, MaskValues, Scores, Window, attention,
+    attention_direct, attention_scratch_len,
+};
 pub use cache::CacheSizes;
 pub use conv::{
     Conv2d, TransposedConv, Window2d, average_pool, conv_planes, conv2d, global_average_pool,

@@ -1,6 +1,8 @@
 //! Operators to kernels: one file for each family, the first that knows the operator answers.
 
 mod activation;
+mod attention;
+mod control;
 mod convolution;
 mod elementwise;
 mod indexing;
@@ -10,9 +12,13 @@ mod normalization;
 mod reduction;
 mod rowwise;
 mod selection;
+mod recurrent;
+mod stack;
 mod text_cast;
 mod transposed;
 pub(crate) mod types;
+
+pub(crate) use control::bodies;
 
 use std::sync::Arc;
 
@@ -21,6 +27,7 @@ use landfall_graph::{Op, ValueId};
 use landfall_kernels::Cpu;
 use landfall_tensor::{DType, Shape, Tensor};
 
+use crate::program::{BodyCache, Limits};
 use crate::weights::WeightCache;
 use crate::{DynamicKernel, Kernel, KernelError};
 
@@ -43,6 +50,25 @@ pub(crate) struct Target {
     pub(crate) threads: usize,
     /// Packed weights, shared by every plan of a model.
     pub(crate) weights: Arc<WeightCache>,
+    /// Compiled bodies, shared by every plan of a model.
+    pub(crate) bodies: Arc<BodyCache>,
+    /// Bounds on each graph's plans.
+    pub(crate) limits: Limits,
+    /// How many bodies the graph is nested in.
+    pub(crate) depth: usize,
+}
+
+impl Target {
+    /// A target for a graph that is nobody's body.
+    pub(crate) fn new(cpu: Cpu, threads: usize, limits: Limits) -> Target {
+        let (weights, bodies) = (Arc::default(), Arc::default());
+        Target { cpu, threads, weights, bodies, limits, depth: 0 }
+    }
+
+    /// The same for a body: its constants are its own.
+    pub(crate) fn nested(&self) -> Target {
+        Target { depth: self.depth + 1, ..Target::new(self.cpu, self.threads, self.limits) }
+    }
 }
 
 /// One node to lower: its operator, what is known of its operands and results, and the target.
@@ -55,6 +81,8 @@ pub(crate) struct Site<'a> {
     pub(crate) outputs: &'a [Fact],
     /// The operands' ids, which key packed weights; `None` where there is no graph.
     pub(crate) ids: &'a [Option<ValueId>],
+    /// The first result's id, which keys compiled bodies; `None` where there is no graph.
+    pub(crate) result: Option<ValueId>,
     /// What to lower for.
     pub(crate) target: &'a Target,
 }
@@ -72,6 +100,9 @@ const RULES: &[Rule] = &[
     selection::lower,
     normalization::lower,
     transposed::lower,
+    attention::lower,
+    control::lower,
+    recurrent::lower,
 ];
 
 /// The kernel for a node, or why there is none.
@@ -81,9 +112,9 @@ pub(crate) fn lower(site: &Site<'_>) -> Result<Lowered, KernelError> {
     })
 }
 
-/// Whether any family knows the operator, whatever its operands.
+/// Whether any family knows the operator, whatever its operands, not asking about its bodies.
 pub(crate) fn is_known(op: &Op, target: &Target) -> bool {
-    let site = Site { op, inputs: &[], outputs: &[], ids: &[], target };
+    let site = Site { op, inputs: &[], outputs: &[], ids: &[], result: None, target };
     RULES.iter().any(|rule| rule(&site).is_some())
 }
 
