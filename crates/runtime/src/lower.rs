@@ -5,6 +5,9 @@ mod convolution;
 mod elementwise;
 mod matmul;
 mod movement;
+mod nbits;
+mod quantization;
+mod quantized;
 mod rowwise;
 mod text_cast;
 pub(crate) mod types;
@@ -56,8 +59,16 @@ pub(crate) struct Site<'a> {
 
 type Rule = fn(&Site<'_>) -> Option<Result<Lowered, KernelError>>;
 
-const RULES: &[Rule] =
-    &[elementwise::lower, movement::lower, matmul::lower, convolution::lower, rowwise::lower];
+const RULES: &[Rule] = &[
+    elementwise::lower,
+    movement::lower,
+    matmul::lower,
+    convolution::lower,
+    rowwise::lower,
+    quantization::lower,
+    quantized::lower,
+    nbits::lower,
+];
 
 /// The kernel for a node, or why there is none.
 pub(crate) fn lower(site: &Site<'_>) -> Result<Lowered, KernelError> {
