@@ -50,9 +50,7 @@ def make_repository(repository):
     add = [helper.make_node("Add", ["a", "b"], ["sum"])]
     save_model(repository, "add", add, [value("a"), value("b")], [value("sum")])
     text = TensorProto.STRING
-    save_model(
-        repository, "text", identity, [value("x", text, None)], [value("y", text, None)]
-    )
+    save_model(repository, "text", identity, [value("x", text, None)], [value("y", text, None)])
 
 
 def start(repository):

@@ -17,7 +17,8 @@ def test_replies_are_as_documented(server):
     done = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/v2/openapi.json"]
         + ["--url", url, "--checks", ",".join(CHECKS), "--max-examples", "30"]
-        + ["--phases", "examples,coverage,fuzzing", "--seed", "1", "--suppress-health-check", "all"],
+        + ["--phases", "examples,coverage,fuzzing", "--seed", "1"]
+        + ["--suppress-health-check", "all"],
         capture_output=True,
         text=True,
         check=False,

@@ -71,10 +71,13 @@ def test_errors(client, row):
 
 def test_callbacks(client, row):
     answers = queue.Queue()
+
+    def put(result, error):
+        answers.put((result, error))
+
     for i in range(100):
         given = [tensor("x", row + i)]
-        done = lambda result, error: answers.put((result, error))
-        client.async_infer("identity", given, done, request_id=str(i))
+        client.async_infer("identity", given, put, request_id=str(i))
     for _ in range(100):
         result, error = answers.get(timeout=10)
         assert error is None

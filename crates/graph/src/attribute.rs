@@ -1,4 +1,5 @@
-//! Untyped attributes: what the text form prints, what importers fill, what operators are read from.
+//! Untyped attributes: what the text form prints, what importers fill, what operators are read
+//! from.
 
 use std::collections::BTreeMap;
 
@@ -189,7 +190,10 @@ impl<T: AttributeValue> AttributeValue for Option<T> {
 
 /// Declares an enumeration that is written as text in attributes.
 macro_rules! choices {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),* $(,)? })*) => {$(
+    ($(
+        $(#[$doc:meta])*
+        $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),* $(,)? }
+    )*) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
         pub enum $name { $($(#[$vdoc])* #[doc = concat!("`", $text, "`.")] $variant),* }
@@ -205,7 +209,8 @@ macro_rules! choices {
                 }
             }
             fn to_attribute(&self) -> Option<crate::Attribute> {
-                Some(crate::Attribute::Text(match self { $($name::$variant => $text.to_owned()),* }))
+                let text = match self { $($name::$variant => $text),* };
+                Some(crate::Attribute::Text(text.to_owned()))
             }
         }
     )*};

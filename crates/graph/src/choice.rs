@@ -15,11 +15,21 @@ choices! {
         Valid = "VALID",
     }
     /// Direction of a recurrent layer.
-    Direction { #[default] Forward = "forward", Reverse = "reverse", Bidirectional = "bidirectional" }
+    Direction {
+        #[default] Forward = "forward",
+        Reverse = "reverse",
+        Bidirectional = "bidirectional",
+    }
     /// Direction of a bit shift.
     ShiftDirection { #[default] Left = "LEFT", Right = "RIGHT" }
     /// How scattered elements that meet are combined.
-    ScatterReduction { #[default] None = "none", Add = "add", Mul = "mul", Max = "max", Min = "min" }
+    ScatterReduction {
+        #[default] None = "none",
+        Add = "add",
+        Mul = "mul",
+        Max = "max",
+        Min = "min",
+    }
     /// How a loss is reduced.
     LossReduction { None = "none", Sum = "sum", #[default] Mean = "mean" }
     /// What a classical model does to its scores.

@@ -1,9 +1,9 @@
 //! Datatype and shape inference.
 //!
-//! [`infer_node`] maps what is known of an operator's operands (a [`Fact`] each) to what is known of
-//! its results. Extents may be symbolic; with concrete operands the results are concrete too, unless
-//! they depend on the data (`NonZero`, `Loop`). Small integer tensors that compute shapes are
-//! followed element by element, so that `Shape → Gather → Concat → Reshape` resolves.
+//! [`infer_node`] maps what is known of an operator's operands (a [`Fact`] each) to what is known
+//! of its results. Extents may be symbolic; with concrete operands the results are concrete too,
+//! unless they depend on the data (`NonZero`, `Loop`). Small integer tensors that compute shapes
+//! are followed element by element, so that `Shape → Gather → Concat → Reshape` resolves.
 //!
 //! A rule that cannot say anything returns unknown facts; a rule that sees operands which no model
 //! may combine returns an error. Each file holds one family of operators.
@@ -13,6 +13,7 @@ mod convolution;
 mod elementwise;
 mod matmul;
 mod movement;
+mod normalization;
 mod quantization;
 mod reduction;
 mod shape_values;
@@ -123,6 +124,7 @@ const RULES: &[Rule] = &[
     matmul::infer,
     convolution::infer,
     movement::infer,
+    normalization::infer,
     reduction::infer,
     quantization::infer,
 ];

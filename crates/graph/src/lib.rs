@@ -1,6 +1,7 @@
 //! The graph IR: operators, shape inference, verifier and text form.
 //!
-//! Architecture invariant: this crate knows nothing of protobuf, kernels, instruction sets or threads.
+//! Architecture invariant: this crate knows nothing of protobuf, kernels, instruction sets or
+//! threads.
 
 pub mod attribute;
 mod choice;

@@ -257,7 +257,8 @@ operators! {
             Reshape { allowzero: bool = false, }
             Resize {
                 antialias: bool = false, axes: Vec<i64> = Vec::new(),
-                coordinate_transformation_mode: CoordinateTransform = CoordinateTransform::default(),
+                coordinate_transformation_mode: CoordinateTransform =
+                    CoordinateTransform::default(),
                 cubic_coeff_a: f32 = -0.75, exclude_outside: bool = false,
                 extrapolation_value: f32 = 0.0,
                 keep_aspect_ratio_policy: AspectRatioPolicy = AspectRatioPolicy::default(),
@@ -276,7 +277,8 @@ operators! {
             }
             Stft as "STFT" { onesided: bool = true, }
             Scan {
-                body: Box<Graph>, captures: i64 = 0, num_scan_inputs: i64, scan_input_axes: Vec<i64> = Vec::new(),
+                body: Box<Graph>, captures: i64 = 0, num_scan_inputs: i64,
+                scan_input_axes: Vec<i64> = Vec::new(),
                 scan_input_directions: Vec<i64> = Vec::new(),
                 scan_output_axes: Vec<i64> = Vec::new(),
                 scan_output_directions: Vec<i64> = Vec::new(),

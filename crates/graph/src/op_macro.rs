@@ -55,7 +55,7 @@ macro_rules! operators {
             #[derive(Debug, Clone, PartialEq)]
             pub struct $op {
                 $(
-                    #[doc = concat!("`", name_of!($field $($field_name)?), "` of the operator's schema.")]
+                    #[doc = concat!("Attribute `", name_of!($field $($field_name)?), "`.")]
                     pub $field: $ty,
                 )*
             }
@@ -173,7 +173,10 @@ macro_rules! operators {
                 match (domain, name) {
                     $($(
                         ($domain, name_of!($op $($op_name)?)) => &[
-                            $((name_of!($field $($field_name)?), <$ty as AttributeValue>::IS_DTYPE),)*
+                            $((
+                                name_of!($field $($field_name)?),
+                                <$ty as AttributeValue>::IS_DTYPE,
+                            ),)*
                         ],
                     )*)*
                     _ => &[],

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! `@n` refers to tensor `n` of a table beside the text; small constants stand inline. `_` is an
-//! operand left out, `?` an unknown datatype or extent, `[*]` an unknown rank, `%#n` a value without
-//! a name of its own. Operators outside `ai.onnx` are written with their domain:
+//! operand left out, `?` an unknown datatype or extent, `[*]` an unknown rank, `%#n` a value
+//! without a name of its own. Operators outside `ai.onnx` are written with their domain:
 //! `landfall.FusedConv`. Attributes left out have their default. Sub-graphs are attributes.
 
 mod lexer;

@@ -1,8 +1,8 @@
 //! Copies that rearrange elements: strided reads, blocks, and index tables.
 //!
-//! Nothing here looks at elements, so everything works on bytes with a given element size. A strided
-//! copy covers transpose, slice, expand and tile: the result is written in order, each of its axes
-//! reading with some signed step.
+//! Nothing here looks at elements, so everything works on bytes with a given element size. A
+//! strided copy covers transpose, slice, expand and tile: the result is written in order, each of
+//! its axes reading with some signed step.
 
 use crate::Exec;
 use crate::parallel::over_chunks;

@@ -1,13 +1,25 @@
-//! From a model file to a compiled model: import, optimise, compile.
+//! From a model file to a compiled model with its declared steps: import, optimise, compile.
 
+mod assets;
+mod golden;
+
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
-use landfall_graph::{Graph, Op, infer};
+use anyhow::{Context, Result, anyhow, bail};
+use landfall_graph::{Graph, Op, Signature, infer};
 use landfall_onnx::Metadata;
 use landfall_optimize::{Evaluate, Report};
+use landfall_package::{Package, ServingDefaults};
+use landfall_predict::pipeline::{Limits, Pipeline};
 use landfall_runtime::{Cpu, Evaluator, Isa, Model, Options};
 use landfall_tensor::Tensor;
+
+pub use assets::AssetFolder;
+pub use golden::check_golden;
+
+use crate::config::read_model_file;
 
 /// How to prepare a model.
 #[derive(Debug, Clone)]
@@ -16,12 +28,15 @@ pub struct EngineOptions {
     pub cpu: Cpu,
     /// Threads that one run uses.
     pub threads: usize,
+    /// Whether a package's own number of threads wins.
+    pub prefer_declared_threads: bool,
     /// Whether the optimiser runs.
     pub optimize: bool,
 }
 
 impl EngineOptions {
-    /// The best instruction sets of this machine, or the ones that `LANDFALL_ISA` names.
+    /// The best instruction sets of this machine, or the ones that `LANDFALL_ISA` names. 0 threads
+    /// stand for one per core.
     pub fn from_environment(threads: usize) -> Result<EngineOptions> {
         let cpu = match std::env::var("LANDFALL_ISA") {
             Ok(name) if !name.is_empty() => {
@@ -30,8 +45,18 @@ impl EngineOptions {
             }
             _ => Cpu::detect(),
         };
-        Ok(EngineOptions { cpu, threads: threads.max(1), optimize: true })
+        let threads = if threads == 0 { cores() } else { threads };
+        Ok(EngineOptions { cpu, threads, prefer_declared_threads: false, optimize: true })
     }
+
+    fn runtime(&self) -> Options {
+        Options { cpu: self.cpu, threads: self.threads, ..Options::default() }
+    }
+}
+
+/// Cores that this process may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// A model's graph, ready to compile or to package.
@@ -69,8 +94,137 @@ pub fn prepare(path: &Path, options: &EngineOptions) -> Result<Prepared> {
     Ok(Prepared { graph, metadata: imported.metadata, report })
 }
 
-/// Compiles a prepared model.
-pub fn compile(prepared: Prepared, path: &Path, options: &EngineOptions) -> Result<Model> {
-    let runtime = Options { cpu: options.cpu, threads: options.threads, ..Options::default() };
-    Model::compile(prepared.graph, &runtime).with_context(|| path.display().to_string())
+/// Which kind of model file a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// An ONNX model.
+    Onnx,
+    /// A Landfall package.
+    Package,
+}
+
+impl FileKind {
+    /// The kind that the file name's ending says.
+    pub fn of(path: &Path) -> Result<FileKind> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("onnx") => Ok(FileKind::Onnx),
+            Some("landfall") => Ok(FileKind::Package),
+            _ => bail!("{}: expected a model file that ends in .onnx or .landfall", path.display()),
+        }
+    }
+}
+
+/// A compiled model with its declared steps.
+pub struct Opened {
+    /// The compiled graph.
+    pub model: Arc<Model>,
+    /// Declared pre- and post-processing, if there is any.
+    pub steps: Option<Arc<Pipeline>>,
+    /// What the protocol calls the platform.
+    pub platform: &'static str,
+    /// What a package declares about its serving.
+    pub serving: ServingDefaults,
+    /// The package, if it is one.
+    pub package: Option<Package>,
+}
+
+impl Opened {
+    /// What callers send and get.
+    pub fn signature(&self) -> &Signature {
+        match &self.steps {
+            Some(steps) => steps.outer_signature(),
+            None => self.model.signature(),
+        }
+    }
+
+    /// Predicts once. Inputs and outputs are in the order of [`Opened::signature`].
+    pub fn predict(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let Some(steps) = &self.steps else { return Ok(self.model.run(inputs)?) };
+        let made = steps.preprocess(inputs)?;
+        let outputs = self.model.run(&made)?;
+        Ok(steps.postprocess(&made, outputs)?)
+    }
+}
+
+/// Opens a model file, compiles it, and for a package checks its golden cases.
+pub fn open(path: &Path, options: &EngineOptions) -> Result<Opened> {
+    let opened = open_unchecked(path, options)?;
+    if let Some(package) = &opened.package {
+        let cases = package.golden().with_context(|| path.display().to_string())?;
+        check_golden(&opened, &cases).with_context(|| path.display().to_string())?;
+    }
+    Ok(opened)
+}
+
+/// Opens and compiles a model file without running anything.
+pub fn open_unchecked(path: &Path, options: &EngineOptions) -> Result<Opened> {
+    match FileKind::of(path)? {
+        FileKind::Onnx => open_onnx(path, options),
+        FileKind::Package => open_package(path, options),
+    }
+}
+
+fn open_onnx(path: &Path, options: &EngineOptions) -> Result<Opened> {
+    let graph = prepare(path, options)?.graph;
+    let steps = steps_beside(path, &graph.signature())?;
+    let model =
+        Model::compile(graph, &options.runtime()).with_context(|| path.display().to_string())?;
+    Ok(Opened {
+        model: Arc::new(model),
+        steps,
+        platform: "onnx",
+        serving: ServingDefaults::default(),
+        package: None,
+    })
+}
+
+/// The steps that a `model.yaml` in the model's folder, or in the one above a version folder,
+/// declares for the graph.
+fn steps_beside(path: &Path, signature: &Signature) -> Result<Option<Arc<Pipeline>>> {
+    let beside = path.parent().unwrap_or(Path::new(""));
+    let is_version = beside
+        .file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| name.parse::<u64>().is_ok());
+    let above = beside.parent().filter(|_| is_version);
+    let declared = [Some(beside), above].into_iter().flatten().map(|f| f.join("model.yaml"));
+    let Some(file) = declared.into_iter().find(|file| file.exists()) else { return Ok(None) };
+    let config = read_model_file(&file)?;
+    let folder = AssetFolder::new(file.parent().unwrap_or(Path::new("")));
+    let pipeline = Pipeline::compile(
+        &config.preprocess,
+        &config.postprocess,
+        |name| folder.read(name).map_err(|error| format!("{error:#}")),
+        signature,
+        Limits::default(),
+    );
+    let pipeline = pipeline.with_context(|| file.display().to_string())?;
+    Ok((!pipeline.is_identity()).then(|| Arc::new(pipeline)))
+}
+
+fn open_package(path: &Path, options: &EngineOptions) -> Result<Opened> {
+    let package = Package::open(path)?;
+    let here = || path.display().to_string();
+    let graph = package.graph().with_context(here)?;
+    let pipeline = Pipeline::of_package(&package, Limits::default()).with_context(here)?;
+    let keys = package.manifest().packed.keys();
+    let packed = keys.filter_map(|key| Some((key.clone(), package.packed(key)?)));
+    let packed: BTreeMap<String, Tensor> = packed
+        .map(|(key, tensor)| Ok((key, tensor?)))
+        .collect::<Result<_, landfall_package::PackageError>>()
+        .with_context(here)?;
+    let mut runtime = options.runtime();
+    if let (true, Some(threads)) =
+        (options.prefer_declared_threads, package.manifest().model.serving.threads)
+    {
+        runtime.threads = threads.clamp(1, cores());
+    }
+    let model = Model::compile_with(graph, &runtime, packed).with_context(here)?;
+    Ok(Opened {
+        model: Arc::new(model),
+        steps: (!pipeline.is_identity()).then(|| Arc::new(pipeline)),
+        platform: "landfall",
+        serving: package.manifest().model.serving,
+        package: Some(package),
+    })
 }

@@ -1,8 +1,11 @@
 //! From a model file to something that can serve: the only place that knows engine and formats.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use landfall_predict::{LoadedModel, ServingConfig};
+use landfall_predict::{Executable, LoadedModel, ServingConfig, Steps};
+
+use crate::engine::{self, EngineOptions};
 
 /// Opens model files.
 pub trait OpenModel: Send + Sync {
@@ -16,7 +19,60 @@ pub trait OpenModel: Send + Sync {
 pub struct ModelFiles;
 
 impl OpenModel for ModelFiles {
-    fn open(&self, path: &Path, _config: ServingConfig) -> Result<LoadedModel, String> {
-        Err(format!("{}: this build has no engine", path.display()))
+    fn open(&self, path: &Path, config: ServingConfig) -> Result<LoadedModel, String> {
+        // Instances run side by side, so they share the cores.
+        let threads = match config.threads {
+            0 => engine::cores() / config.instances.max(1),
+            threads => threads,
+        };
+        let opened = EngineOptions::from_environment(threads.max(1)).and_then(|options| {
+            let prefer_declared_threads = config.threads == 0;
+            engine::open(path, &EngineOptions { prefer_declared_threads, ..options })
+        });
+        let opened = opened.map_err(|error| format!("{error:#}"))?;
+        let mut config = with_declared(config, &ServingConfig::from(&opened.serving));
+        if config.padding.is_none() {
+            config.padding = opened.steps.as_ref().and_then(|steps| steps.padding());
+        }
+        let executable: Arc<dyn Executable> = opened.model;
+        let steps = opened.steps.map(|steps| -> Arc<dyn Steps> { steps });
+        Ok(LoadedModel { executable, steps, config, platform: opened.platform.to_owned() })
+    }
+}
+
+/// The server's configuration, with what a package declares wherever the server leaves the default.
+fn with_declared(config: ServingConfig, declared: &ServingConfig) -> ServingConfig {
+    fn pick<T: PartialEq>(configured: T, declared: T, default: T) -> T {
+        if configured == default { declared } else { configured }
+    }
+    let base = ServingConfig::default();
+    ServingConfig {
+        max_batch_rows: pick(config.max_batch_rows, declared.max_batch_rows, base.max_batch_rows),
+        max_delay: pick(config.max_delay, declared.max_delay, base.max_delay),
+        max_request_rows: config.max_request_rows.or(declared.max_request_rows),
+        max_queue_rows: pick(config.max_queue_rows, declared.max_queue_rows, base.max_queue_rows),
+        timeout: config.timeout.or(declared.timeout),
+        ..config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_server_says_wins_over_what_a_package_declares() {
+        let declared = ServingConfig { max_batch_rows: 8, max_queue_rows: 9, ..Default::default() };
+        let config = ServingConfig { max_batch_rows: 3, ..Default::default() };
+        let merged = with_declared(config, &declared);
+        assert_eq!((merged.max_batch_rows, merged.max_queue_rows), (3, 9));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_named() {
+        for name in ["absent.onnx", "absent.landfall", "absent.txt"] {
+            let error = ModelFiles.open(Path::new(name), ServingConfig::default()).err().unwrap();
+            assert!(error.contains(name), "{error}");
+        }
     }
 }

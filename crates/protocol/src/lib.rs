@@ -17,13 +17,25 @@ pub mod tfs;
 pub use error::DecodeError;
 
 /// Messages and services of `inference.GRPCInferenceService`.
-#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from proto/")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from proto/"
+)]
 pub mod inference {
     include!("generated/inference.rs");
 }
 
 /// Messages and services of `grpc.health.v1.Health`.
-#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated from proto/")]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from proto/"
+)]
 pub mod health {
     include!("generated/grpc.health.v1.rs");
 }

@@ -1,8 +1,8 @@
 //! Graph to plan: lowering, memory planning and execution.
 //!
-//! Start at [`Model`]. A graph is planned once for each set of input shapes ([`plan`]): every node is
-//! lowered to a kernel ([`lower`]), every value gets a place in one arena ([`memory`]), and running
-//! is walking a flat list ([`execute`]).
+//! Start at [`Model`]. A graph is planned once for each set of input shapes ([`plan`]): every node
+//! is lowered to a kernel ([`lower`]), every value gets a place in one arena ([`memory`]), and
+//! running is walking a flat list ([`execute`]).
 //!
 //! Architecture invariant: this crate knows nothing of ONNX, HTTP, async or the registry.
 

@@ -8,6 +8,8 @@ mod movement;
 mod nbits;
 mod quantization;
 mod quantized;
+mod reduction;
+mod normalization;
 mod rowwise;
 mod text_cast;
 pub(crate) mod types;
@@ -68,6 +70,8 @@ const RULES: &[Rule] = &[
     quantization::lower,
     quantized::lower,
     nbits::lower,
+    reduction::lower,
+    normalization::lower,
 ];
 
 /// The kernel for a node, or why there is none.

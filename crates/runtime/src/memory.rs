@@ -1,7 +1,7 @@
 //! The static memory plan: offsets in one arena for values with known lifetimes.
 //!
-//! Greedy by size: the largest value first, each at the lowest offset that no value alive at the same
-//! time occupies. Source: Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net
+//! Greedy by size: the largest value first, each at the lowest offset that no value alive at the
+//! same time occupies. Source: Pisarchyk and Lee, "Efficient Memory Management for Deep Neural Net
 //! Inference", section 5.2.
 
 use std::ops::Range;

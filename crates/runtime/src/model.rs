@@ -1,5 +1,6 @@
 //! A compiled model: plans by input shapes, working memory, threads.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use landfall_graph::{DimSpec, Graph, NodeId, Signature, verify};
@@ -57,11 +58,24 @@ impl Model {
     /// Checks that every node has a kernel. Plans are made when shapes are known: now if they are
     /// fixed, else by the first run of each shape.
     pub fn compile(graph: Graph, options: &Options) -> Result<Model, CompileError> {
+        Model::compile_with(graph, options, BTreeMap::new())
+    }
+
+    /// The same with constants that [`Model::packed`] gave earlier for an equal graph: they are
+    /// used as they are, shared and not copied; what is missing is packed when it is needed.
+    ///
+    /// A tensor that is not what its key says makes runs fail or give wrong results: `packed` must
+    /// come from whoever the graph comes from.
+    pub fn compile_with(
+        graph: Graph,
+        options: &Options,
+        packed: BTreeMap<String, Tensor>,
+    ) -> Result<Model, CompileError> {
         verify(&graph)?;
         let order = graph
             .schedule()
             .map_err(|cycle| CompileError::Graph(landfall_graph::VerifyError(cycle.to_string())))?;
-        let weights = Arc::new(WeightCache::default());
+        let weights = Arc::new(WeightCache::given(packed));
         let target = Target { cpu: options.cpu, threads: options.threads.max(1), weights };
         let unsupported: Vec<_> = graph
             .nodes()
@@ -97,6 +111,12 @@ impl Model {
     /// The graph that runs.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+
+    /// Every constant that the plans made so far read in a kernel's own layout, by a key that is
+    /// stable for equal graphs. Layouts do not depend on the instruction set unless the key says.
+    pub fn packed(&self) -> BTreeMap<String, Tensor> {
+        self.target.weights.export()
     }
 
     /// Runs once. `inputs` are in the signature's order.

@@ -1,8 +1,8 @@
 //! One block of memory that a plan cuts into tensors.
 //!
-//! A step of a plan reads some ranges and writes others of the same block. Rust cannot see that they
-//! are disjoint, so [`Arena::slices`] checks it at run time (a step has a handful of ranges) and
-//! then hands out all of them at once.
+//! A step of a plan reads some ranges and writes others of the same block. Rust cannot see that
+//! they are disjoint, so [`Arena::slices`] checks it at run time (a step has a handful of ranges)
+//! and then hands out all of them at once.
 
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-//! Memory behind tensors: owned and aligned, or mapped from a file; always shared by reference count.
+//! Memory behind tensors: owned and aligned, or mapped from a file; always shared by reference
+//! count.
 
 use std::fmt;
 use std::fs::File;

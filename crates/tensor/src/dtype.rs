@@ -36,7 +36,8 @@ pub enum DType {
     Bool,
     /// UTF-8 text.
     String,
-    /// Opaque byte strings, such as encoded images. Only pre-processing reads them; no operator does.
+    /// Opaque byte strings, such as encoded images. Only pre-processing reads them; no operator
+    /// does.
     Bytes,
 }
 

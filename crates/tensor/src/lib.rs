@@ -1,7 +1,7 @@
 //! Data types, shapes, tensors, arenas and quantisation parameters.
 //!
-//! The bottom layer: everything above speaks in these types. A [`Tensor`] is a dense row-major array
-//! whose memory is owned, shared or mapped from a file; cloning one never copies elements.
+//! The bottom layer: everything above speaks in these types. A [`Tensor`] is a dense row-major
+//! array whose memory is owned, shared or mapped from a file; cloning one never copies elements.
 //!
 //! Architecture invariant: this crate knows nothing of graphs, ONNX, threads or SIMD.
 

@@ -1,9 +1,9 @@
 //! Quantisation parameters and the one rounding rule of integer inference.
 //!
-//! A real value is `scale * (q - zero_point)`. An accumulator is brought to the scale of an output by
-//! a fixed-point multiplication: a 31-bit mantissa and a right shift, rounded to nearest with ties to
-//! even. It is exact integer arithmetic, so a server's SIMD, C on a device and WebAssembly agree to
-//! the last bit. Ties go to even because ONNX `QuantizeLinear` rounds so.
+//! A real value is `scale * (q - zero_point)`. An accumulator is brought to the scale of an output
+//! by a fixed-point multiplication: a 31-bit mantissa and a right shift, rounded to nearest with
+//! ties to even. It is exact integer arithmetic, so a server's SIMD, C on a device and WebAssembly
+//! agree to the last bit. Ties go to even because ONNX `QuantizeLinear` rounds so.
 //! Source of the scheme: Jacob et al., "Quantization and Training of Neural Networks for Efficient
 //! Integer-Arithmetic-Only Inference", section 2.2.
 
@@ -58,8 +58,8 @@ impl FixedPointScale {
     }
 }
 
-/// An accumulator at the scale of an output: `round_ties_even(acc * scale)`, before the output's zero
-/// point is added and the sum clamped.
+/// An accumulator at the scale of an output: `round_ties_even(acc * scale)`, before the output's
+/// zero point is added and the sum clamped.
 pub fn requantize(acc: i32, scale: FixedPointScale) -> i32 {
     let product = i64::from(acc) * i64::from(scale.mantissa);
     if scale.shift == 0 {

@@ -74,8 +74,8 @@ pub fn row_major_strides(dims: &[usize]) -> SmallVec<[usize; 6]> {
     strides
 }
 
-/// The common shape of two shapes under the multidirectional rule: aligned at the innermost axis, an
-/// extent of 1 stretches. Source: ONNX "Broadcasting in ONNX".
+/// The common shape of two shapes under the multidirectional rule: aligned at the innermost axis,
+/// an extent of 1 stretches. Source: ONNX "Broadcasting in ONNX".
 pub fn broadcast(a: &[usize], b: &[usize]) -> Result<Shape, TensorError> {
     let rank = a.len().max(b.len());
     let mut out: SmallVec<[usize; 6]> = SmallVec::from_elem(1, rank);

@@ -1,4 +1,4 @@
-//! Reductions and normalisations.
+//! Reductions and running sums.
 
 use landfall_tensor::DType;
 
@@ -26,16 +26,7 @@ pub(super) fn infer(operands: &Operands<'_>) -> Option<Result<Vec<Fact>, InferEr
         Op::ReduceSumSquare(op) => reduce!(op),
         Op::ArgMax(op) => return Some(arg(operands, op.axis, op.keepdims)),
         Op::ArgMin(op) => return Some(arg(operands, op.axis, op.keepdims)),
-        Op::BatchNormalization(_)
-        | Op::CumProd(_)
-        | Op::CumSum(_)
-        | Op::GroupNormalization(_)
-        | Op::InstanceNormalization(_)
-        | Op::LayerNormalization(_)
-        | Op::LpNormalization(_)
-        | Op::Lrn(_)
-        | Op::MeanVarianceNormalization(_)
-        | Op::RmsNormalization(_) => Ok(operands.dims(0).map(<[Dim]>::to_vec)),
+        Op::CumProd(_) | Op::CumSum(_) => Ok(operands.dims(0).map(<[Dim]>::to_vec)),
         _ => return None,
     };
     Some(dims.map(|dims| vec![Fact::new(dtype, dims)]))

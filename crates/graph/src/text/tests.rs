@@ -10,7 +10,7 @@ const SAMPLE: &str = r#"graph "g" {
   const %w: f32[4,2] = [1.0, 2.5, -3.0, inf, 5.0, 6.0, 7.0, 8.0]
   const %"a/b:0": i64[1] = [-1]
   %h: f32[batch,2] = MatMul(%x, %w) "dense"
-  %y: f32[?,"odd name"] = landfall.FusedConv(%h, %w, _, %h) {activation="clip(0.0,6.0)", pads=[1, 1]}
+  %y: f32[?,"odd name"] = landfall.FusedConv(%h, %w, _, %h) {activation="clip(0.0,6.0)", pads=[1]}
   %z, %#6 = TopK(%y, %"a/b:0") {axis=0}
   %i = If(%x) {else_branch=graph "e" {
     const %c: bool[] = [1]

@@ -22,6 +22,8 @@ pub enum BinaryFn {
     Min,
     /// Remainder with the sign of the dividend.
     Remainder,
+    /// Remainder with the sign of the divisor, zeros included.
+    Modulo,
     /// `a < 0 ? a b : a`.
     PRelu,
     /// The second argument.
@@ -77,9 +79,9 @@ pub enum BitFn {
     And,
     Or,
     Xor,
-    /// Zero once all bits are out.
+    /// Zero once all bits are out, or if the amount is negative.
     ShiftLeft,
-    /// Zero once all bits are out.
+    /// Copies of the sign bit come in; an amount that is negative or too large leaves only them.
     ShiftRight,
 }
 
@@ -183,6 +185,7 @@ macro_rules! real_function {
             BinaryFn::Max => $run!(|x: W<$T>, y: W<$T>| if x > y || is_nan(x) { x } else { y }),
             BinaryFn::Min => $run!(|x: W<$T>, y: W<$T>| if x < y || is_nan(x) { x } else { y }),
             BinaryFn::Remainder => $run!(|x: W<$T>, y: W<$T>| x % y),
+            BinaryFn::Modulo => $run!(modulo::<W<$T>>),
             BinaryFn::PRelu => $run!(|x: W<$T>, y: W<$T>| if x < zero { x * y } else { x }),
             BinaryFn::Second => $run!(|_: W<$T>, y: W<$T>| y),
         }
@@ -222,6 +225,17 @@ pub fn accumulate_float<T: Float>(
         }};
     }
     real_function!(function, T, run)
+}
+
+fn modulo<W: Wide>(x: W, y: W) -> W {
+    let zero = W::of(0.0);
+    let rest = x % y;
+    let negative = y.to_f64().is_sign_negative();
+    if rest == zero {
+        return if negative { -zero } else { zero };
+    }
+    // An infinite divisor of the other sign is itself the remainder: x - floor(x / y) y.
+    if (rest < zero) != negative { rest + y } else { rest }
 }
 
 #[allow(clippy::eq_op, reason = "only a NaN differs from itself")]
@@ -379,7 +393,7 @@ pub fn binary_bits<T: Integer>(
             shift(y).map_or(T::ZERO, |n| T::truncate(x.wide() << n))
         }),
         BitFn::ShiftRight => zip(exec, pattern, (a, b), out, |x, y| {
-            shift(y).map_or(T::ZERO, |n| T::truncate(x.wide() >> n))
+            T::truncate(x.wide() >> shift(y).unwrap_or(T::BITS))
         }),
     }
 }

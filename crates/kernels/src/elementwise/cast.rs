@@ -1,7 +1,8 @@
 //! Conversions between numeric types.
 //!
-//! Real to integer truncates towards zero and saturates; integer to narrower integer wraps; anything
-//! but zero is true. These are the rules of C where C defines them, and Rust's where it does not.
+//! Real to integer truncates towards zero and saturates; integer to narrower integer wraps;
+//! anything but zero is true. These are the rules of C where C defines them, and Rust's where it
+//! does not.
 
 use landfall_tensor::{Element, bf16, f16};
 

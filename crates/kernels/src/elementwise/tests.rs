@@ -46,16 +46,14 @@ proptest! {
         let a: Vec<f32> = (0..a_shape.iter().product()).map(|i: usize| i as f32).collect();
         let b: Vec<f32> = (0..b_shape.iter().product()).map(|i: usize| 1000.0 * i as f32).collect();
         let pattern = Broadcast::new(&out_shape, &[&a_shape, &b_shape]).unwrap();
-        let mut out = vec![0.0; out_shape.elements()];
         with_exec(|exec| {
-            let mut out = out.clone();
+            let mut out = vec![0.0; out_shape.elements()];
             binary_float(exec, BinaryFn::Add, &pattern, &a, &b, &mut out);
             for (i, &sum) in out.iter().enumerate() {
-                let expected = a[index(i, &out_shape, &a_shape)] + b[index(i, &out_shape, &b_shape)];
-                assert_eq!(sum, expected);
+                let (x, y) = (index(i, &out_shape, &a_shape), index(i, &out_shape, &b_shape));
+                assert_eq!(sum, a[x] + b[y]);
             }
         });
-        out.clear();
     }
 }
 

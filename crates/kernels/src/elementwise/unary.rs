@@ -106,28 +106,19 @@ pub fn unary_float<T: Float>(exec: Exec<'_>, function: UnaryFn, input: &[T], out
     });
 }
 
+fn each<T: Float>(input: &[T], out: &mut [T], f: impl Fn(T::Wide) -> T::Wide) {
+    for (o, &x) in out.iter_mut().zip(input) {
+        *o = T::narrow(f(x.widen()));
+    }
+}
+
 /// One loop for each function, so that the choice is made once and not for every element.
 fn apply<T: Float>(function: UnaryFn, input: &[T], out: &mut [T]) {
-    fn each<T: Float>(input: &[T], out: &mut [T], f: impl Fn(T::Wide) -> T::Wide) {
-        for (o, &x) in out.iter_mut().zip(input) {
-            *o = T::narrow(f(x.widen()));
-        }
-    }
     macro_rules! std_form {
         ($name:ident) => {
             each(input, out, |x| x.apply(f32::$name, f64::$name))
         };
     }
-    let of = |value: f32| <T::Wide as Wide>::of(f64::from(value));
-    let (zero, one) = (of(0.0), of(1.0));
-    let exp = |x: T::Wide| x.apply(f32::exp, f64::exp);
-    let expm1 = |x: T::Wide| x.apply(f32::exp_m1, f64::exp_m1);
-    let sigmoid = |x: T::Wide| one / (one + exp(-x));
-    let softplus = |x: T::Wide| {
-        let positive = if x > zero { x } else { zero };
-        let magnitude = if x > zero { -x } else { x };
-        positive + exp(magnitude).apply(f32::ln_1p, f64::ln_1p)
-    };
     match function {
         UnaryFn::Abs => std_form!(abs),
         UnaryFn::Acos => std_form!(acos),
@@ -148,6 +139,16 @@ fn apply<T: Float>(function: UnaryFn, input: &[T], out: &mut [T]) {
         UnaryFn::Sqrt => std_form!(sqrt),
         UnaryFn::Tan => std_form!(tan),
         UnaryFn::Tanh => std_form!(tanh),
+        other => apply_piecewise(other, input, out),
+    }
+}
+
+/// The functions that differ from one range of arguments to the next.
+fn apply_piecewise<T: Float>(function: UnaryFn, input: &[T], out: &mut [T]) {
+    let of = |value: f32| <T::Wide as Wide>::of(f64::from(value));
+    let (zero, one) = (of(0.0), of(1.0));
+    let expm1 = |x: T::Wide| x.apply(f32::exp_m1, f64::exp_m1);
+    match function {
         UnaryFn::Erf => each(input, out, |x| x.apply(|x| erf_f64(x.into()) as f32, erf_f64)),
         UnaryFn::Neg => each(input, out, |x| -x),
         UnaryFn::Reciprocal => each(input, out, |x| one / x),
@@ -200,49 +201,45 @@ fn apply<T: Float>(function: UnaryFn, input: &[T], out: &mut [T]) {
                 }
             });
         }
-        other => apply_gates(other, input, out, &sigmoid, &softplus),
+        other => apply_gates(other, input, out),
     }
 }
 
 /// The functions that gate their argument, and those made of a sigmoid.
-fn apply_gates<T: Float>(
-    function: UnaryFn,
-    input: &[T],
-    out: &mut [T],
-    sigmoid: &impl Fn(T::Wide) -> T::Wide,
-    softplus: &impl Fn(T::Wide) -> T::Wide,
-) {
+fn apply_gates<T: Float>(function: UnaryFn, input: &[T], out: &mut [T]) {
     let of = |value: f64| <T::Wide as Wide>::of(value);
     let (zero, one, half) = (of(0.0), of(1.0), of(0.5));
     let unit = |x: T::Wide| {
         let x = if x < zero { zero } else { x };
         if x > one { one } else { x }
     };
+    let exp = |x: T::Wide| x.apply(f32::exp, f64::exp);
+    let sigmoid = |x: T::Wide| one / (one + exp(-x));
+    let softplus = |x: T::Wide| {
+        let positive = if x > zero { x } else { zero };
+        let magnitude = if x > zero { -x } else { x };
+        positive + exp(magnitude).apply(f32::ln_1p, f64::ln_1p)
+    };
     let tanh = |x: T::Wide| x.apply(f32::tanh, f64::tanh);
     let erf = |x: T::Wide| x.apply(|x| erf_f64(x.into()) as f32, erf_f64);
-    let run = |out: &mut [T], f: &dyn Fn(T::Wide) -> T::Wide| {
-        for (o, &x) in out.iter_mut().zip(input) {
-            *o = T::narrow(f(x.widen()));
-        }
-    };
     match function {
-        UnaryFn::Sigmoid => run(out, sigmoid),
-        UnaryFn::Softplus => run(out, softplus),
-        UnaryFn::Softsign => run(out, &|x| x / (one + if x < zero { -x } else { x })),
-        UnaryFn::Mish => run(out, &|x| x * tanh(softplus(x))),
-        UnaryFn::Swish(alpha) => run(out, &|x| x * sigmoid(of(alpha.into()) * x)),
-        UnaryFn::HardSwish => run(out, &|x| x * unit(x / of(6.0) + half)),
+        UnaryFn::Sigmoid => each(input, out, sigmoid),
+        UnaryFn::Softplus => each(input, out, softplus),
+        UnaryFn::Softsign => each(input, out, |x| x / (one + if x < zero { -x } else { x })),
+        UnaryFn::Mish => each(input, out, |x| x * tanh(softplus(x))),
+        UnaryFn::Swish(alpha) => each(input, out, |x| x * sigmoid(of(alpha.into()) * x)),
+        UnaryFn::HardSwish => each(input, out, |x| x * unit(x / of(6.0) + half)),
         UnaryFn::HardSigmoid(alpha, beta) => {
-            run(out, &|x| unit(of(alpha.into()) * x + of(beta.into())));
+            each(input, out, |x| unit(of(alpha.into()) * x + of(beta.into())));
         }
         UnaryFn::Gelu => {
-            run(out, &|x| half * x * (one + erf(x * of(std::f64::consts::FRAC_1_SQRT_2))));
+            each(input, out, |x| half * x * (one + erf(x * of(std::f64::consts::FRAC_1_SQRT_2))));
         }
-        UnaryFn::GeluTanh => run(out, &|x| {
+        UnaryFn::GeluTanh => each(input, out, |x| {
             let inner = of((2.0 / std::f64::consts::PI).sqrt()) * (x + of(0.044715) * x * x * x);
             half * x * (one + tanh(inner))
         }),
-        _ => unreachable!("every other function is in `apply`"),
+        _ => unreachable!("every other function is in the functions above"),
     }
 }
 

@@ -36,8 +36,8 @@ impl DirectConv {
     }
 }
 
-/// `out = conv(x, w)`; `w` is `[out_channels, channels / groups, kernel...]`. Sums run over taps, then
-/// channels.
+/// `out = conv(x, w)`; `w` is `[out_channels, channels / groups, kernel...]`. Sums run over taps,
+/// then channels.
 ///
 /// # Panics
 /// If a slice has the wrong length.

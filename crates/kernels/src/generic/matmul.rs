@@ -19,7 +19,10 @@ pub trait Scalar: Element {
 }
 
 macro_rules! scalars {
-    ($($ty:ty, $sum:ty, $zero:expr, |$s:ident, $a:ident, $b:ident| $add:expr, |$f:ident| $finish:expr;)*) => {$(
+    ($(
+        $ty:ty, $sum:ty, $zero:expr,
+        |$s:ident, $a:ident, $b:ident| $add:expr, |$f:ident| $finish:expr;
+    )*) => {$(
         impl Scalar for $ty {
             type Sum = $sum;
             const ZERO: $sum = $zero;

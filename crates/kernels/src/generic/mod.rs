@@ -30,7 +30,8 @@ pub struct Window3d {
 }
 
 impl Window3d {
-    /// Calls `visit(tap, position)` for every tap of the window at `out` that lies inside the input.
+    /// Calls `visit(tap, position)` for every tap of the window at `out` that lies inside the
+    /// input.
     pub(crate) fn taps(
         &self,
         out: [usize; SPATIAL],

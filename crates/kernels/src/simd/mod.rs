@@ -141,6 +141,26 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     }
 }
 
+struct Call<W>(W);
+
+impl<W: FnMut()> SimdOp for Call<W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<S: Simd>(mut self, _: S) {
+        (self.0)();
+    }
+}
+
+/// Runs plain loops compiled for the widest vectors of `cpu`. `work` and what it calls per element
+/// must be `#[inline(always)]`, or the loops are compiled for the baseline.
+#[inline(always)]
+pub(crate) fn autovectorize(cpu: Cpu, mut work: impl FnMut()) {
+    if dispatch(cpu, Call(&mut work)).is_none() {
+        work();
+    }
+}
+
 /// Evaluates `op` with the widest vectors of `cpu`; `None` on [`Isa::Reference`].
 pub(crate) fn dispatch<O: SimdOp>(cpu: Cpu, op: O) -> Option<O::Output> {
     match cpu.isa() {
@@ -151,5 +171,25 @@ pub(crate) fn dispatch<O: SimdOp>(cpu: Cpu, op: O) -> Option<O::Output> {
         Isa::Avx512 | Isa::Vnni => Some(Avx512::prove(cpu)?.run(op)),
         #[cfg(not(target_arch = "x86_64"))]
         _ => None,
+    }
+}
+
+/// Runs plain loops inside a function compiled for the instruction set of `cpu`. The closure and
+/// what it calls per element must be `#[inline(always)]`.
+#[inline(always)]
+pub(crate) fn in_vector_code(cpu: Cpu, body: impl FnOnce()) {
+    struct Body<F>(F);
+    impl<F: FnOnce()> SimdOp for Body<F> {
+        type Output = ();
+
+        #[inline(always)]
+        fn eval<S: Simd>(self, _: S) {
+            (self.0)();
+        }
+    }
+    if cpu.isa() == Isa::Reference {
+        body();
+    } else {
+        dispatch(cpu, Body(body));
     }
 }

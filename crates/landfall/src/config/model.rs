@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use landfall_graph::{DimSpec, Signature};
+use landfall_package::steps::{PostStep, PreStep};
 use landfall_predict::{
     Batching, ModelSettings, PaddedInput, PaddedOutput, Padding, Request, ServingConfig,
     VersionPolicy,
@@ -36,6 +37,11 @@ pub struct ModelFile {
     padding: Option<PaddingFile>,
     #[serde(default)]
     warm_up: Vec<WarmUp>,
+    /// Steps of a bare `.onnx` file; a package brings its own.
+    #[serde(default)]
+    pub(crate) preprocess: Vec<PreStep>,
+    #[serde(default)]
+    pub(crate) postprocess: Vec<PostStep>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

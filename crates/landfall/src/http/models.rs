@@ -73,7 +73,7 @@ pub(super) async fn ready(
     match server.catalog.lookup(&path.model, choice.as_ref()) {
         Ok(_) => Ok(json_reply(&json!({"name": path.model, "ready": true}))),
         Err(error) if error.kind == ErrorKind::NotFound => {
-            // A version that is known but not in service is not ready; only a stranger is not found.
+            // A known version that is not in service is not ready; only a stranger is not found.
             let known = server.catalog.statuses(&path.model).is_some_and(|statuses| {
                 statuses.iter().any(|status| match choice.as_ref() {
                     VersionChoice::Version(version) => status.version == Some(version),

@@ -1,6 +1,6 @@
 //! The model repository: what could be served, and bringing the catalog in line with it.
 //!
-//! A folder `<name>/<version>/model.onnx` or `model.landfall`, with an optional `<name>/model.yaml`.
+//! A folder `<name>/<version>/model.onnx` or `model.landfall`, perhaps with a `<name>/model.yaml`.
 //! It is polled rather than watched, because change notifications do not reach network file
 //! systems and mounted volumes. A version is loaded only when its files have stood still for a
 //! while, so a copy in progress is not mistaken for a model.

@@ -17,6 +17,7 @@ async fn malformed_requests_are_400_and_name_the_fault() {
     let tensor = |shape: serde_json::Value, datatype: &str, data: serde_json::Value| {
         with_input(json!({"name": "x", "shape": shape, "datatype": datatype, "data": data}))
     };
+    let good = json!({"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]});
     let cases = [
         ("{\"inputs\": [".to_owned(), "malformed JSON at byte 12"),
         ("{}".to_owned(), "no 'inputs'"),
@@ -28,7 +29,7 @@ async fn malformed_requests_are_400_and_name_the_fault() {
         (with_input(json!({"name": "z", "shape": [1], "datatype": "FP32", "data": [1]})), "z"),
         (
             json!({
-                "inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}],
+                "inputs": [good],
                 "outputs": [{"name": "nope"}],
             })
             .to_string(),
@@ -36,7 +37,7 @@ async fn malformed_requests_are_400_and_name_the_fault() {
         ),
         (
             json!({
-                "inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}],
+                "inputs": [good],
                 "outputs": [{"name": "y"}, {"name": "y"}],
             })
             .to_string(),

@@ -5,8 +5,8 @@
 //! element type.
 //!
 //! Non-finite numbers: written as the strings `"NaN"`, `"Infinity"`, `"-Infinity"` (protobuf's JSON
-//! mapping), so that every reply is valid JSON; read from those strings and from the bare words that
-//! Python's `json` module writes.
+//! mapping), so that every reply is valid JSON; read from those strings and from the bare words
+//! that Python's `json` module writes.
 
 mod array;
 mod reader;

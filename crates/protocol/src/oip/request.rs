@@ -81,10 +81,7 @@ pub fn decode_raw_body(body: &[u8], signature: &Signature) -> Result<InferReques
     if let Some(axis) = free {
         let size = spec.dtype.size();
         let row = Shape::from(shape.as_slice()).elements().saturating_mul(size);
-        shape[axis] = match body.len().checked_div(row) {
-            Some(extent) => extent,
-            None => 1,
-        };
+        shape[axis] = body.len().checked_div(row).unwrap_or(1);
     }
     let shape = Shape::from(shape);
     let tensor = match spec.dtype {
@@ -380,9 +377,7 @@ mod tests {
                 "input 'x': expected a number, found the string \"a\"",
             ),
             (
-                input(
-                    r#""shape":[1],"datatype":"FP32","data":[1],"parameters":{"shared_memory_region":"r"}"#,
-                ),
+                input(r#""shape":[1],"datatype":"FP32","parameters":{"shared_memory_region":"r"}"#),
                 "shared memory is not supported",
             ),
         ];

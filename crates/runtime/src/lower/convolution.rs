@@ -1,7 +1,7 @@
 //! Convolutions and pooling.
 //!
-//! Channels-last f32 with one or two spatial axes runs on implicit-GEMM, depthwise or 1×1 kernels with
-//! packed weights; everything else runs direct loops, which the report says.
+//! Channels-last f32 with one or two spatial axes runs on implicit-GEMM, depthwise or 1×1 kernels
+//! with packed weights; everything else runs direct loops, which the report says.
 
 use landfall_graph::infer::Window;
 use landfall_graph::{AutoPad, Op, PoolKind};

@@ -116,7 +116,7 @@ fn arithmetic(op: &Op) -> Option<(BinaryFn, IntegerFn)> {
         Op::Div => (BinaryFn::Div, IntegerFn::Div),
         Op::PRelu => (BinaryFn::PRelu, IntegerFn::PRelu),
         Op::Mod(op) if op.fmod => (BinaryFn::Remainder, IntegerFn::Remainder),
-        Op::Mod(_) => (BinaryFn::Remainder, IntegerFn::Modulo),
+        Op::Mod(_) => (BinaryFn::Modulo, IntegerFn::Modulo),
         _ => return None,
     })
 }
@@ -182,30 +182,39 @@ impl Kernel for Complement {
 /// Bounds are operands: absent ones do not bound.
 struct Clip;
 
+/// The bound that an operand holds, as a number.
+fn bound(view: Option<TensorView<'_>>) -> Result<Option<Number>, KernelError> {
+    let Some(view) = view else { return Ok(None) };
+    let mut number = [Number::Integer(0)];
+    if view.elements() != 1 {
+        return KernelError::invalid(format!("a bound has {} elements, not 1", view.elements()));
+    }
+    read_block(&view, 0, &mut number)?;
+    Ok(Some(number[0]))
+}
+
 impl Kernel for Clip {
     fn run(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
         let (input, exec) = (io.input(0)?, io.exec);
-        let (low, high) = (io.optional(1), io.optional(2));
+        let (low, high) = (bound(io.optional(1))?, bound(io.optional(2))?);
         let out = &mut io.outputs[0];
         if input.dtype().is_integer() {
+            let integer = |number: Option<Number>, absent: i128| match number {
+                Some(Number::Integer(x)) => x,
+                Some(Number::Real(_)) | None => absent,
+            };
+            let function = IntegerUnary::Clip(integer(low, i128::MIN), integer(high, i128::MAX));
             integer_type!(input.dtype(), T => {
-                let bound = |view: Option<TensorView<'_>>| match view {
-                    Some(view) => Ok::<_, KernelError>(view.as_slice::<T>()?.first().map(|&x| x.into())),
-                    None => Ok(None),
-                };
-                let (low, high) = (bound(low)?.unwrap_or(i128::MIN), bound(high)?.unwrap_or(i128::MAX));
-                let function = IntegerUnary::Clip(low, high);
                 unary_integer::<T>(function, input.as_slice()?, out.as_mut_slice()?);
             });
             return Ok(());
         }
+        let real = |number: Option<Number>, absent: f64| match number {
+            Some(Number::Real(x)) => x,
+            Some(Number::Integer(_)) | None => absent,
+        };
+        let function = UnaryFn::Clip(real(low, f64::NEG_INFINITY), real(high, f64::INFINITY));
         float_type!(input.dtype(), T => {
-            let bound = |view: Option<TensorView<'_>>| match view {
-                Some(view) => Ok::<_, KernelError>(view.as_slice::<T>()?.first().map(|x| x.widen().to_f64())),
-                None => Ok(None),
-            };
-            let low = bound(low)?.unwrap_or(f64::NEG_INFINITY);
-            let function = UnaryFn::Clip(low, bound(high)?.unwrap_or(f64::INFINITY));
             unary_float::<T>(exec, function, input.as_slice()?, out.as_mut_slice()?);
         });
         Ok(())

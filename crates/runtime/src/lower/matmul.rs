@@ -1,7 +1,7 @@
 //! Matrix products.
 //!
-//! A constant right operand is packed once and shared by every plan (`gemm_f32`). Two operands known
-//! only while running are multiplied in place (`matmul_f32`). Other types run direct loops.
+//! A constant right operand is packed once and shared by every plan (`gemm_f32`). Two operands
+//! known only while running are multiplied in place (`matmul_f32`). Other types run direct loops.
 
 use landfall_graph::Op;
 use landfall_kernels::elementwise::Broadcast;
@@ -139,7 +139,8 @@ impl Kernel for Batched {
             let (a, b, out) = (a.as_slice::<T>()?, b.as_slice()?, out.as_mut_slice()?);
             self.pattern.walk::<2>(0, self.pattern.rows(), |r, [i, j]| {
                 for s in 0..row {
-                    let (a, b) = (&a[(i + s * steps[0]) * m * k..], &b[(j + s * steps[1]) * k * n..]);
+                    let a = &a[(i + s * steps[0]) * m * k..];
+                    let b = &b[(j + s * steps[1]) * k * n..];
                     let out = &mut out[(r * row + s) * m * n..][..m * n];
                     matmul_direct::<T>(exec, &product, a, b, out);
                 }

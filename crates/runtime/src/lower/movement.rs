@@ -30,7 +30,7 @@ pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
     })
 }
 
-fn boxed(kernel: impl Kernel + 'static) -> Result<Lowered, KernelError> {
+pub(super) fn boxed(kernel: impl Kernel + 'static) -> Result<Lowered, KernelError> {
     Ok(Lowered::Kernel(Box::new(kernel)))
 }
 
@@ -40,7 +40,7 @@ struct Copy {
     copy: StridedCopy,
 }
 
-fn strided(
+pub(super) fn strided(
     site: &Site<'_>,
     name: &'static str,
     axes: &[Axis],
@@ -84,11 +84,11 @@ impl Kernel for Copy {
     }
 }
 
-fn mixed() -> KernelError {
+pub(super) fn mixed() -> KernelError {
     KernelError::Invalid("operand and result are of different kinds".into())
 }
 
-fn steps(shape: &Shape) -> Vec<Axis> {
+pub(super) fn steps(shape: &Shape) -> Vec<Axis> {
     let strides = shape.strides();
     let pairs = shape.iter().zip(&strides);
     pairs.map(|(&extent, &stride)| Axis { extent, step: stride as isize }).collect()
@@ -106,7 +106,7 @@ fn lower_transpose(site: &Site<'_>, perm: &[i64]) -> Result<Lowered, KernelError
 }
 
 /// The integers of operand `index`, which must be known while planning.
-fn known_ints(site: &Site<'_>, index: usize) -> Result<Option<Vec<i64>>, KernelError> {
+pub(super) fn known_ints(site: &Site<'_>, index: usize) -> Result<Option<Vec<i64>>, KernelError> {
     if !site.has(index) {
         return Ok(None);
     }

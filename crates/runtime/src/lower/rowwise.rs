@@ -1,9 +1,9 @@
-//! Softmax and normalisations along the innermost axes.
+//! Softmax.
 
 use landfall_graph::Op;
 use landfall_graph::infer::resolve_axis;
 use landfall_kernels::elementwise::{CastElement, Float, Wide};
-use landfall_kernels::{NormKind, Normalize, Softmax, normalize, softmax};
+use landfall_kernels::{Softmax, softmax};
 use landfall_tensor::DType;
 
 use super::types::float_type;
@@ -15,9 +15,6 @@ pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
     Some(match site.op {
         Op::Softmax(op) => lower_softmax(site, op.axis, false),
         Op::LogSoftmax(op) => lower_softmax(site, op.axis, true),
-        Op::LayerNormalization(_) if site.outputs.len() > 1 => return None,
-        Op::LayerNormalization(op) => lower_norm(site, op.axis, op.epsilon, NormKind::Layer),
-        Op::RmsNormalization(op) => lower_norm(site, op.axis, op.epsilon, NormKind::RootMeanSquare),
         _ => return None,
     })
 }
@@ -96,103 +93,5 @@ fn softmax_column<T: Float + CastElement>(input: &[T], out: &mut [T], rows: &Sof
     for (o, x) in out.iter_mut().step_by(rows.step).zip(elements()) {
         let shifted = x - largest;
         *o = T::from_real(if rows.log { shifted - sum.ln() } else { shifted.exp() / sum });
-    }
-}
-
-/// Normalisation of rows of `len` elements.
-struct NormRows {
-    isa: &'static str,
-    len: usize,
-    epsilon: f32,
-    kind: NormKind,
-    fast: bool,
-}
-
-fn lower_norm(
-    site: &Site<'_>,
-    axis: i64,
-    epsilon: f32,
-    kind: NormKind,
-) -> Result<Lowered, KernelError> {
-    let shape = site.shape(0)?;
-    let len = shape[resolve_axis(axis, shape.rank())?..].iter().product();
-    let whole = |index| match site.has(index) {
-        true => Ok::<_, KernelError>(site.shape(index)?.elements() == len),
-        false => Ok(true),
-    };
-    let fast = site.dtype(0)? == DType::F32 && whole(1)? && whole(2)?;
-    let isa = site.target.cpu.isa().name();
-    boxed(NormRows { isa, len, epsilon, kind, fast })
-}
-
-impl Kernel for NormRows {
-    fn run(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
-        let (input, exec) = (io.optional(0), io.exec);
-        let (scale, bias) = (io.optional(1), io.optional(2));
-        if self.fast {
-            let out = io.outputs[0].as_mut_slice::<f32>()?;
-            if let Some(input) = input {
-                out.copy_from_slice(input.as_slice()?);
-            }
-            let norm = Normalize {
-                kind: self.kind,
-                epsilon: self.epsilon,
-                scale: scale.map(|view| view.as_slice()).transpose()?,
-                bias: bias.map(|view| view.as_slice()).transpose()?,
-                residual: None,
-            };
-            normalize(exec, &norm, self.len, out);
-            return Ok(());
-        }
-        let input = io.input(0)?;
-        let out = &mut io.outputs[0];
-        float_type!(input.dtype(), T => {
-            let scale = scale.map(|view| view.as_slice::<T>()).transpose()?;
-            let bias = bias.map(|view| view.as_slice::<T>()).transpose()?;
-            let (input, out) = (input.as_slice::<T>()?, out.as_mut_slice::<T>()?);
-            let rows = input.chunks_exact(self.len.max(1)).zip(out.chunks_exact_mut(self.len.max(1)));
-            for (row, out) in rows {
-                self.row(row, scale, bias, out);
-            }
-        });
-        Ok(())
-    }
-
-    fn info(&self) -> KernelInfo {
-        let kernel = match self.kind {
-            NormKind::Layer => "layer_norm",
-            NormKind::RootMeanSquare => "rms_norm",
-        };
-        let reason = if self.fast { "" } else { "the type is not f32, or the scale is broadcast" };
-        KernelInfo { kernel, isa: self.isa, precision: "f32", reason: reason.into() }
-    }
-
-    fn in_place(&self) -> Option<usize> {
-        self.fast.then_some(0)
-    }
-}
-
-impl NormRows {
-    /// One row, in `f64`; scale and bias repeat along it.
-    fn row<T: Float + CastElement>(
-        &self,
-        row: &[T],
-        scale: Option<&[T]>,
-        bias: Option<&[T]>,
-        out: &mut [T],
-    ) {
-        let real = |x: &T| x.widen().to_f64();
-        let count = row.len() as f64;
-        let mean = match self.kind {
-            NormKind::Layer => row.iter().map(real).sum::<f64>() / count,
-            NormKind::RootMeanSquare => 0.0,
-        };
-        let square: f64 = row.iter().map(|x| (real(x) - mean).powi(2)).sum::<f64>() / count;
-        let inverse = (square + f64::from(self.epsilon)).sqrt().recip();
-        for (i, (o, x)) in out.iter_mut().zip(row).enumerate() {
-            let factor = scale.map_or(1.0, |scale| real(&scale[i % scale.len()]));
-            let offset = bias.map_or(0.0, |bias| real(&bias[i % bias.len()]));
-            *o = T::from_real((real(x) - mean) * inverse * factor + offset);
-        }
     }
 }
