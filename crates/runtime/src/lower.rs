@@ -8,8 +8,11 @@ mod elementwise;
 mod indexing;
 mod matmul;
 mod movement;
-mod normalization;
+mod nbits;
+mod quantization;
+mod quantized;
 mod reduction;
+mod normalization;
 mod rowwise;
 mod selection;
 mod recurrent;
@@ -95,6 +98,9 @@ const RULES: &[Rule] = &[
     matmul::lower,
     convolution::lower,
     rowwise::lower,
+    quantization::lower,
+    quantized::lower,
+    nbits::lower,
     reduction::lower,
     indexing::lower,
     selection::lower,

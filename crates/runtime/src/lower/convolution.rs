@@ -90,18 +90,18 @@ struct Attributes<'a> {
 }
 
 /// The spatial extents of an image batch.
-fn spatial(shape: &Shape, channels_last: bool) -> &[usize] {
+pub(super) fn spatial(shape: &Shape, channels_last: bool) -> &[usize] {
     let range = if channels_last { 1..shape.rank() - 1 } else { 2..shape.rank() };
     shape.get(range).unwrap_or(&[])
 }
 
-fn channels(shape: &Shape, channels_last: bool) -> usize {
+pub(super) fn channels(shape: &Shape, channels_last: bool) -> usize {
     if channels_last { shape[shape.rank() - 1] } else { shape[1] }
 }
 
 /// Resolves a window and pads it with leading axes of extent 1. Returns it with the padding after
 /// each axis.
-fn window3(window: &Window<'_>, input: &[usize]) -> Result<(Window3d, [usize; 3]), KernelError> {
+pub(super) fn window3(window: &Window<'_>, input: &[usize]) -> Result<(Window3d, [usize; 3]), KernelError> {
     let lead = 3usize
         .checked_sub(input.len())
         .ok_or_else(|| KernelError::Unsupported(format!("{} spatial axes", input.len())))?;
@@ -124,7 +124,7 @@ fn window3(window: &Window<'_>, input: &[usize]) -> Result<(Window3d, [usize; 3]
 }
 
 /// The two-dimensional form of a window whose first axis is trivial.
-fn window2(batch: usize, channels: usize, w: &Window3d, pad_end: &[usize; 3]) -> Option<Window2d> {
+pub(super) fn window2(batch: usize, channels: usize, w: &Window3d, pad_end: &[usize; 3]) -> Option<Window2d> {
     (w.kernel[0] == 1 && w.input[0] == 1 && w.output[0] == 1).then_some(Window2d {
         batch,
         height: w.input[1],
