@@ -1,17 +1,26 @@
 //! Constants in the layouts that kernels want, made once for each model.
 
+use std::any::{Any, TypeId};
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use landfall_graph::ValueId;
+use landfall_graph::{NodeId, ValueId};
 use landfall_tensor::Tensor;
 
 use crate::KernelError;
 
-/// Packed constants by value and layout.
+/// What one node's attributes became, with its size in bytes.
+type Compiled = (Arc<dyn Any + Send + Sync>, usize);
+
+/// Packed constants by value and layout, and models that are a node's attributes.
 #[derive(Default)]
 pub(crate) struct WeightCache {
     packed: Mutex<HashMap<(ValueId, &'static str), Tensor>>,
+    compiled: Mutex<HashMap<(NodeId, TypeId), Compiled>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl WeightCache {
@@ -22,10 +31,7 @@ impl WeightCache {
         layout: &'static str,
         pack: impl FnOnce() -> Result<Tensor, KernelError>,
     ) -> Result<Tensor, KernelError> {
-        let mut packed = match self.packed.lock() {
-            Ok(guard) => guard,
-            Err(poisoned) => poisoned.into_inner(),
-        };
+        let mut packed = lock(&self.packed);
         if let Some(tensor) = packed.get(&(id, layout)) {
             return Ok(tensor.clone());
         }
@@ -34,12 +40,29 @@ impl WeightCache {
         Ok(tensor)
     }
 
+    /// What the attributes of a node become, making it now if no plan has yet; `make` gives its
+    /// size in bytes too.
+    pub(crate) fn compiled<T: Send + Sync + 'static>(
+        &self,
+        node: NodeId,
+        make: impl FnOnce() -> Result<(T, usize), KernelError>,
+    ) -> Result<Arc<T>, KernelError> {
+        let mut compiled = lock(&self.compiled);
+        let key = (node, TypeId::of::<T>());
+        let found = compiled.get(&key).and_then(|(any, _)| any.clone().downcast().ok());
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let (made, bytes) = make()?;
+        let made = Arc::new(made);
+        compiled.insert(key, (made.clone(), bytes));
+        Ok(made)
+    }
+
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        let packed = match self.packed.lock() {
-            Ok(guard) => guard,
-            Err(poisoned) => poisoned.into_inner(),
-        };
-        packed.values().filter_map(Tensor::bytes).map(<[u8]>::len).sum()
+        let tensors: usize =
+            lock(&self.packed).values().filter_map(Tensor::bytes).map(<[u8]>::len).sum();
+        tensors + lock(&self.compiled).values().map(|(_, bytes)| bytes).sum::<usize>()
     }
 }
