@@ -9,6 +9,7 @@
 //! may combine returns an error. Each file holds one family of operators.
 
 mod attention;
+mod classical;
 mod context;
 mod control;
 mod convolution;
@@ -24,6 +25,7 @@ mod shape_values;
 #[cfg(test)]
 mod tests;
 mod transposed;
+mod text;
 
 use landfall_tensor::{DType, Shape, Tensor};
 
@@ -138,6 +140,8 @@ const RULES: &[Rule] = &[
     attention::infer,
     control::infer,
     recurrent::infer,
+    classical::infer,
+    text::infer,
 ];
 
 /// What is known of the results of `op`, given what is known of its operands (`None` for one left

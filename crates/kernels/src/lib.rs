@@ -13,8 +13,10 @@
 
 mod attention;
 mod cache;
+pub mod classical;
 mod conv;
 pub mod elementwise;
+pub mod encode;
 mod gemm;
 pub mod generic;
 pub mod indexing;
@@ -33,6 +35,7 @@ mod rowwise;
 mod scratch;
 mod shared;
 mod simd;
+pub mod trees;
 
 pub use attention::{
     Attention, AttentionMask, HeadLayout, KeyRange, MaskValues, Scores, Window, attention,

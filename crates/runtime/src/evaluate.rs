@@ -1,7 +1,7 @@
 //! One operator on given tensors, without a plan: constant folding, operators whose operands have
 //! shapes only known while running, and tests.
 
-use landfall_graph::Op;
+use landfall_graph::{Op, ValueId};
 use landfall_graph::infer::{Fact, infer_node};
 use landfall_kernels::{Cpu, Exec, Pool};
 use landfall_tensor::{Buffer, DType, DataMut, Shape, Tensor, TensorMut};
@@ -11,9 +11,10 @@ use crate::lower::{Lowered, Site, Target, lower};
 use crate::program::Limits;
 use crate::{DynamicKernel, Kernel, KernelError, KernelInfo};
 
-/// Computes `outputs` results of `op`.
+/// Computes `outputs` results of `op`, whose first result is `result` if there is a graph.
 pub(crate) fn evaluate(
     op: &Op,
+    result: Option<ValueId>,
     inputs: &[Option<Tensor>],
     outputs: usize,
     target: &Target,
@@ -26,7 +27,7 @@ pub(crate) fn evaluate(
     let operands: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
     let results = infer_node(op, &operands, outputs)?;
     let (inputs, outputs) = (operands.as_slice(), results.as_slice());
-    let site = Site { op, inputs, outputs, ids: &[], result: None, target };
+    let site = Site { op, inputs, outputs, ids: &[], result, target };
     match lower(&site)? {
         Lowered::Alias => {
             let first = aligned.first().cloned().flatten();
@@ -64,7 +65,7 @@ impl Evaluator {
         outputs: usize,
     ) -> Result<Vec<Tensor>, KernelError> {
         let exec = Exec { cpu: self.target.cpu, pool: Pool::inline() };
-        evaluate(op, inputs, outputs, &self.target, exec)
+        evaluate(op, None, inputs, outputs, &self.target, exec)
     }
 }
 
@@ -160,13 +161,14 @@ impl DynamicKernel for OnHeap {
 /// An operator lowered anew for every run, because its operands' shapes depend on data.
 pub(crate) struct Late {
     pub(crate) op: Op,
+    pub(crate) result: Option<ValueId>,
     pub(crate) outputs: usize,
     pub(crate) target: Target,
 }
 
 impl DynamicKernel for Late {
     fn run(&self, inputs: &[Option<Tensor>], exec: Exec<'_>) -> Result<Vec<Tensor>, KernelError> {
-        evaluate(&self.op, inputs, self.outputs, &self.target, exec)
+        evaluate(&self.op, self.result, inputs, self.outputs, &self.target, exec)
     }
 
     fn info(&self) -> KernelInfo {

@@ -6,6 +6,8 @@ mod control;
 mod convolution;
 mod elementwise;
 mod indexing;
+mod classical;
+mod encoders;
 mod matmul;
 mod movement;
 mod nbits;
@@ -19,6 +21,8 @@ mod recurrent;
 mod stack;
 mod text_cast;
 mod transposed;
+mod text;
+mod trees;
 pub(crate) mod types;
 
 pub(crate) use control::bodies;
@@ -109,6 +113,10 @@ const RULES: &[Rule] = &[
     attention::lower,
     control::lower,
     recurrent::lower,
+    trees::lower,
+    classical::lower,
+    encoders::lower,
+    text::lower,
 ];
 
 /// The kernel for a node, or why there is none.
@@ -172,6 +180,18 @@ impl Site<'_> {
             .get(index)
             .and_then(|fact| fact.dtype)
             .ok_or_else(|| KernelError::Invalid(format!("result {index} has no known datatype")))
+    }
+
+    /// What the node's attributes become: made on first use, then shared by every plan. `make`
+    /// gives its size in bytes too.
+    pub(crate) fn compiled<T: Send + Sync + 'static>(
+        &self,
+        make: impl FnOnce() -> Result<(T, usize), KernelError>,
+    ) -> Result<Arc<T>, KernelError> {
+        match self.result {
+            Some(result) => self.target.weights.compiled(result, make),
+            None => make().map(|(made, _)| Arc::new(made)),
+        }
     }
 
     /// The constant operand `index` in a kernel's own layout: packed on first use, then shared by

@@ -207,6 +207,7 @@ impl<'a> Planner<'a> {
             (Err(error), Some(_)) => return Err(error),
             (_, None) => Work::Dynamic(Box::new(Late {
                 op: node.op.clone(),
+                result: node.outputs.first().copied(),
                 outputs: node.outputs.len(),
                 target: self.target.clone(),
             })),
@@ -272,7 +273,7 @@ impl<'a> Planner<'a> {
         if !small || node.outputs.is_empty() || is_random(&node.op) {
             return None;
         }
-        evaluate(&node.op, &inputs, node.outputs.len(), self.target, self.exec).ok()
+        evaluate(&node.op, None, &inputs, node.outputs.len(), self.target, self.exec).ok()
     }
 
     fn place(&self, id: ValueId) -> Option<&Place> {
