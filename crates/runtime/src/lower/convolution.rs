@@ -303,14 +303,22 @@ fn lower_pool(
         ceil_mode: attributes.ceil_mode,
     };
     let (window, pad_end) = window3(&window, spatial(&x, channels_last))?;
-    if channels_last {
-        let window = window2(x[0], channels(&x, true), &window, &pad_end);
-        let Some(window) = window.filter(|_| site.dtype(0).ok() == Some(DType::F32)) else {
-            return KernelError::unsupported(
-                "channels-last pooling needs f32 and two spatial axes",
-            );
+    let dtype = site.dtype(0)?;
+    let bytes = matches!(dtype, DType::U8 | DType::I8) && matches!(function, PoolFn::Max);
+    if channels_last || bytes {
+        // Planes of bytes are images of one channel.
+        let (images, depth) = match channels_last {
+            true => (x[0], channels(&x, true)),
+            false => (x[0] * channels(&x, false), 1),
         };
-        return boxed(LastPool { window, function });
+        let window = window2(images, depth, &window, &pad_end);
+        let Some(window) = window.filter(|_| bytes || dtype == DType::F32) else {
+            return KernelError::unsupported(format!(
+                "pooling of {dtype} needs f32, or the largest of 8-bit integers, and two spatial \
+                 axes"
+            ));
+        };
+        return boxed(LastPool { window, function, channels_last });
     }
     boxed(PlanePool(DirectPool { window, pad_end, function }))
 }
@@ -334,23 +342,41 @@ fn lower_global(site: &Site<'_>, function: PoolFn) -> Result<Lowered, KernelErro
 struct LastPool {
     window: Window2d,
     function: PoolFn,
+    channels_last: bool,
 }
 
 impl Kernel for LastPool {
     fn run(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
-        let (input, exec) = (io.input(0)?.as_slice::<f32>()?, io.exec);
-        let out = io.outputs[0].as_mut_slice()?;
-        match self.function {
-            PoolFn::Max => max_pool(exec, &self.window, input, out),
-            PoolFn::Average => average_pool(exec, &self.window, false, input, out),
-            PoolFn::AverageWithPadding => average_pool(exec, &self.window, true, input, out),
-            PoolFn::Norm(_) => return KernelError::unsupported("Lp pooling, channels last"),
+        let (input, exec, window) = (io.input(0)?, io.exec, &self.window);
+        let out = &mut io.outputs[0];
+        match (input.dtype(), self.function) {
+            (DType::U8, PoolFn::Max) => {
+                max_pool::<u8>(exec, window, input.as_slice()?, out.as_mut_slice()?);
+            }
+            (DType::I8, PoolFn::Max) => {
+                max_pool::<i8>(exec, window, input.as_slice()?, out.as_mut_slice()?);
+            }
+            (_, PoolFn::Max) => {
+                max_pool::<f32>(exec, window, input.as_slice()?, out.as_mut_slice()?);
+            }
+            (_, PoolFn::Average | PoolFn::AverageWithPadding) => {
+                let with_padding = self.function == PoolFn::AverageWithPadding;
+                let (input, out) = (input.as_slice()?, out.as_mut_slice()?);
+                average_pool(exec, window, with_padding, input, out);
+            }
+            (_, PoolFn::Norm(_)) => {
+                return KernelError::unsupported("Lp pooling, channels last");
+            }
         }
         Ok(())
     }
 
     fn info(&self) -> KernelInfo {
-        KernelInfo::portable("pool_channels_last", "f32")
+        match self.channels_last {
+            true => KernelInfo::portable("pool_channels_last", "any"),
+            false => KernelInfo::portable("pool_planes", "int8")
+                .because("the image is not channels last"),
+        }
     }
 }
 
