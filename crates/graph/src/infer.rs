@@ -11,6 +11,7 @@
 mod context;
 mod convolution;
 mod elementwise;
+mod generation;
 mod indexing;
 mod matmul;
 mod movement;
@@ -128,6 +129,7 @@ const RULES: &[Rule] = &[
     normalization::infer,
     reduction::infer,
     indexing::infer,
+    generation::infer,
     quantization::infer,
 ];
 

@@ -15,6 +15,7 @@ mod cache;
 mod conv;
 pub mod elementwise;
 mod gemm;
+pub mod generate;
 pub mod generic;
 pub mod indexing;
 mod isa;

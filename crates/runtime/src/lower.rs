@@ -3,10 +3,12 @@
 mod activation;
 mod convolution;
 mod elementwise;
+mod generation;
 mod indexing;
 mod matmul;
 mod movement;
 mod normalization;
+mod random;
 mod reduction;
 mod rowwise;
 mod selection;
@@ -69,6 +71,8 @@ const RULES: &[Rule] = &[
     reduction::lower,
     indexing::lower,
     selection::lower,
+    generation::lower,
+    random::lower,
     normalization::lower,
 ];
 
