@@ -14,6 +14,7 @@ mod context;
 mod control;
 mod convolution;
 mod elementwise;
+mod generation;
 mod indexing;
 mod matmul;
 mod movement;
@@ -136,6 +137,7 @@ const RULES: &[Rule] = &[
     normalization::infer,
     reduction::infer,
     indexing::infer,
+    generation::infer,
     quantization::infer,
     attention::infer,
     control::infer,

@@ -18,6 +18,7 @@ mod conv;
 pub mod elementwise;
 pub mod encode;
 mod gemm;
+pub mod generate;
 pub mod generic;
 pub mod indexing;
 mod isa;

@@ -5,6 +5,7 @@ mod attention;
 mod control;
 mod convolution;
 mod elementwise;
+mod generation;
 mod indexing;
 mod classical;
 mod encoders;
@@ -13,8 +14,9 @@ mod movement;
 mod nbits;
 mod quantization;
 mod quantized;
-mod reduction;
 mod normalization;
+mod random;
+mod reduction;
 mod rowwise;
 mod selection;
 mod recurrent;
@@ -108,6 +110,8 @@ const RULES: &[Rule] = &[
     reduction::lower,
     indexing::lower,
     selection::lower,
+    generation::lower,
+    random::lower,
     normalization::lower,
     transposed::lower,
     attention::lower,
