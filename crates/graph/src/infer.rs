@@ -16,6 +16,7 @@ mod movement;
 mod normalization;
 mod quantization;
 mod reduction;
+mod resize;
 mod shape_values;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use landfall_tensor::{DType, Shape, Tensor};
 pub use context::{InferError, Operands, resolve_axis};
 pub use convolution::{Window, WindowAxis};
 pub use movement::slice_range;
+pub use resize::{ResizedAxis, resized_axes};
 pub use transposed::{TransposedAxis, transposed_axis};
 
 use crate::{Dim, Graph, NodeId, Op, Origin, ValueId};
@@ -126,6 +128,7 @@ const RULES: &[Rule] = &[
     matmul::infer,
     convolution::infer,
     transposed::infer,
+    resize::infer,
     movement::infer,
     normalization::infer,
     reduction::infer,

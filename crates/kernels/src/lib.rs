@@ -26,6 +26,7 @@ mod pool;
 mod quant;
 mod rows;
 mod rowwise;
+pub mod sample;
 mod scratch;
 mod shared;
 mod simd;

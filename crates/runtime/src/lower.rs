@@ -6,6 +6,7 @@ mod elementwise;
 mod matmul;
 mod movement;
 mod normalization;
+mod resize;
 mod rowwise;
 mod text_cast;
 mod transposed;
@@ -66,6 +67,7 @@ const RULES: &[Rule] = &[
     rowwise::lower,
     normalization::lower,
     transposed::lower,
+    resize::lower,
 ];
 
 /// The kernel for a node, or why there is none.

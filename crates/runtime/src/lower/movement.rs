@@ -106,7 +106,7 @@ fn lower_transpose(site: &Site<'_>, perm: &[i64]) -> Result<Lowered, KernelError
 }
 
 /// The integers of operand `index`, which must be known while planning.
-fn known_ints(site: &Site<'_>, index: usize) -> Result<Option<Vec<i64>>, KernelError> {
+pub(super) fn known_ints(site: &Site<'_>, index: usize) -> Result<Option<Vec<i64>>, KernelError> {
     if !site.has(index) {
         return Ok(None);
     }
