@@ -22,6 +22,7 @@ mod normalization;
 mod quantization;
 mod recurrent;
 mod reduction;
+mod resize;
 mod shape_values;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use landfall_tensor::{DType, Shape, Tensor};
 pub use context::{InferError, Operands, resolve_axis};
 pub use convolution::{Window, WindowAxis};
 pub use movement::slice_range;
+pub use resize::{ResizedAxis, resized_axes};
 pub use transposed::{TransposedAxis, transposed_axis};
 
 use crate::{Dim, Graph, NodeId, Op, Origin, ValueId};
@@ -133,6 +135,7 @@ const RULES: &[Rule] = &[
     matmul::infer,
     convolution::infer,
     transposed::infer,
+    resize::infer,
     movement::infer,
     normalization::infer,
     reduction::infer,

@@ -33,6 +33,7 @@ pub mod reduce;
 pub mod recurrent;
 mod rows;
 mod rowwise;
+pub mod sample;
 mod scratch;
 mod shared;
 mod simd;

@@ -17,6 +17,7 @@ mod quantized;
 mod normalization;
 mod random;
 mod reduction;
+mod resize;
 mod rowwise;
 mod selection;
 mod recurrent;
@@ -121,6 +122,7 @@ const RULES: &[Rule] = &[
     classical::lower,
     encoders::lower,
     text::lower,
+    resize::lower,
 ];
 
 /// The kernel for a node, or why there is none.
