@@ -14,6 +14,7 @@
 mod attention;
 mod cache;
 pub mod classical;
+pub mod contraction;
 mod conv;
 pub mod elementwise;
 pub mod encode;
@@ -21,6 +22,7 @@ mod gemm;
 pub mod generic;
 pub mod indexing;
 mod isa;
+pub mod loss;
 mod math;
 pub mod movement;
 pub mod norm;
@@ -33,7 +35,9 @@ pub mod recurrent;
 mod rows;
 mod rowwise;
 mod scratch;
+pub mod sequence;
 mod shared;
+pub mod signal;
 mod simd;
 pub mod trees;
 

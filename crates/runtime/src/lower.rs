@@ -2,26 +2,31 @@
 
 mod activation;
 mod attention;
+mod classical;
 mod control;
 mod convolution;
+mod einsum;
 mod elementwise;
-mod indexing;
-mod classical;
 mod encoders;
+mod indexing;
+mod loss;
 mod matmul;
 mod movement;
 mod nbits;
+mod normalization;
 mod quantization;
 mod quantized;
+mod reals;
+mod recurrent;
 mod reduction;
-mod normalization;
 mod rowwise;
 mod selection;
-mod recurrent;
+mod signal;
 mod stack;
-mod text_cast;
-mod transposed;
 mod text;
+mod text_cast;
+mod tokens;
+mod transposed;
 mod trees;
 pub(crate) mod types;
 
@@ -117,6 +122,10 @@ const RULES: &[Rule] = &[
     classical::lower,
     encoders::lower,
     text::lower,
+    einsum::lower,
+    tokens::lower,
+    signal::lower,
+    loss::lower,
 ];
 
 /// The kernel for a node, or why there is none.
