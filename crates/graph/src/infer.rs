@@ -13,6 +13,7 @@ mod classical;
 mod context;
 mod control;
 mod convolution;
+mod einsum;
 mod elementwise;
 mod generation;
 mod indexing;
@@ -24,6 +25,7 @@ mod recurrent;
 mod reduction;
 mod resize;
 mod shape_values;
+mod signal;
 #[cfg(test)]
 mod tests;
 mod transposed;
@@ -33,6 +35,7 @@ use landfall_tensor::{DType, Shape, Tensor};
 
 pub use context::{InferError, Operands, resolve_axis};
 pub use convolution::{Window, WindowAxis};
+pub use einsum::{Equation, Label};
 pub use movement::slice_range;
 pub use resize::{ResizedAxis, resized_axes};
 pub use transposed::{TransposedAxis, transposed_axis};
@@ -147,6 +150,8 @@ const RULES: &[Rule] = &[
     recurrent::infer,
     classical::infer,
     text::infer,
+    einsum::infer,
+    signal::infer,
 ];
 
 /// What is known of the results of `op`, given what is known of its operands (`None` for one left

@@ -2,29 +2,34 @@
 
 mod activation;
 mod attention;
+mod classical;
 mod control;
 mod convolution;
+mod einsum;
 mod elementwise;
 mod generation;
 mod indexing;
-mod classical;
 mod encoders;
+mod loss;
 mod matmul;
 mod movement;
 mod nbits;
+mod normalization;
 mod quantization;
 mod quantized;
-mod normalization;
 mod random;
 mod reduction;
 mod resize;
+mod reals;
+mod recurrent;
 mod rowwise;
 mod selection;
-mod recurrent;
+mod signal;
 mod stack;
-mod text_cast;
-mod transposed;
 mod text;
+mod text_cast;
+mod tokens;
+mod transposed;
 mod trees;
 pub(crate) mod types;
 
@@ -123,6 +128,10 @@ const RULES: &[Rule] = &[
     encoders::lower,
     text::lower,
     resize::lower,
+    einsum::lower,
+    tokens::lower,
+    signal::lower,
+    loss::lower,
 ];
 
 /// The kernel for a node, or why there is none.
