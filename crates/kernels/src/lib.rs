@@ -12,6 +12,7 @@
 #![allow(unsafe_code, reason = "the home of SIMD, threads over borrowed data and unchecked tiles")]
 
 mod cache;
+pub mod classical;
 mod conv;
 pub mod elementwise;
 mod gemm;
@@ -31,6 +32,7 @@ mod rowwise;
 mod scratch;
 mod shared;
 mod simd;
+pub mod trees;
 
 pub use cache::CacheSizes;
 pub use conv::{
