@@ -8,6 +8,7 @@
 //! A rule that cannot say anything returns unknown facts; a rule that sees operands which no model
 //! may combine returns an error. Each file holds one family of operators.
 
+mod classical;
 mod context;
 mod convolution;
 mod elementwise;
@@ -20,6 +21,7 @@ mod reduction;
 mod shape_values;
 #[cfg(test)]
 mod tests;
+mod text;
 mod transposed;
 
 use landfall_tensor::{DType, Shape, Tensor};
@@ -132,6 +134,8 @@ const RULES: &[Rule] = &[
     reduction::infer,
     indexing::infer,
     quantization::infer,
+    classical::infer,
+    text::infer,
 ];
 
 /// What is known of the results of `op`, given what is known of its operands (`None` for one left

@@ -15,6 +15,7 @@ mod cache;
 pub mod classical;
 mod conv;
 pub mod elementwise;
+pub mod encode;
 mod gemm;
 pub mod generic;
 pub mod indexing;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use landfall_graph::Op;
+use landfall_graph::{NodeId, Op};
 use landfall_graph::infer::{Fact, infer_node};
 use landfall_kernels::{Cpu, Exec, Pool};
 use landfall_tensor::{Buffer, DType, DataMut, Shape, Tensor, TensorMut};
@@ -12,9 +12,10 @@ use crate::kernel::{Io, Outputs};
 use crate::lower::{Lowered, Site, Target, lower};
 use crate::{DynamicKernel, Kernel, KernelError, KernelInfo};
 
-/// Computes `outputs` results of `op`.
+/// Computes `outputs` results of `op`, which is that of `node` if there is a graph.
 pub(crate) fn evaluate(
     op: &Op,
+    node: Option<NodeId>,
     inputs: &[Option<Tensor>],
     outputs: usize,
     target: &Target,
@@ -26,7 +27,7 @@ pub(crate) fn evaluate(
         aligned.iter().map(|input| input.as_ref().map(Fact::constant)).collect();
     let operands: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
     let results = infer_node(op, &operands, outputs)?;
-    let site = Site { op, inputs: &operands, outputs: &results, ids: &[], target };
+    let site = Site { op, inputs: &operands, outputs: &results, node, ids: &[], target };
     match lower(&site)? {
         Lowered::Alias => {
             let first = aligned.first().cloned().flatten();
@@ -60,7 +61,7 @@ impl Evaluator {
         outputs: usize,
     ) -> Result<Vec<Tensor>, KernelError> {
         let exec = Exec { cpu: self.target.cpu, pool: Pool::inline() };
-        evaluate(op, inputs, outputs, &self.target, exec)
+        evaluate(op, None, inputs, outputs, &self.target, exec)
     }
 }
 
@@ -153,13 +154,14 @@ impl DynamicKernel for OnHeap {
 /// An operator lowered anew for every run, because its operands' shapes depend on data.
 pub(crate) struct Late {
     pub(crate) op: Op,
+    pub(crate) node: Option<NodeId>,
     pub(crate) outputs: usize,
     pub(crate) target: Target,
 }
 
 impl DynamicKernel for Late {
     fn run(&self, inputs: &[Option<Tensor>], exec: Exec<'_>) -> Result<Vec<Tensor>, KernelError> {
-        evaluate(&self.op, inputs, self.outputs, &self.target, exec)
+        evaluate(&self.op, self.node, inputs, self.outputs, &self.target, exec)
     }
 
     fn info(&self) -> KernelInfo {

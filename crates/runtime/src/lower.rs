@@ -1,8 +1,10 @@
 //! Operators to kernels: one file for each family, the first that knows the operator answers.
 
 mod activation;
+mod classical;
 mod convolution;
 mod elementwise;
+mod encoders;
 mod indexing;
 mod matmul;
 mod movement;
@@ -10,14 +12,16 @@ mod normalization;
 mod reduction;
 mod rowwise;
 mod selection;
+mod text;
 mod text_cast;
 mod transposed;
+mod trees;
 pub(crate) mod types;
 
 use std::sync::Arc;
 
 use landfall_graph::infer::Fact;
-use landfall_graph::{Op, ValueId};
+use landfall_graph::{NodeId, Op, ValueId};
 use landfall_kernels::Cpu;
 use landfall_tensor::{DType, Shape, Tensor};
 
@@ -53,6 +57,8 @@ pub(crate) struct Site<'a> {
     pub(crate) inputs: &'a [Option<&'a Fact>],
     /// What is known of the results.
     pub(crate) outputs: &'a [Fact],
+    /// The node, which keys what its attributes become; `None` where there is no graph.
+    pub(crate) node: Option<NodeId>,
     /// The operands' ids, which key packed weights; `None` where there is no graph.
     pub(crate) ids: &'a [Option<ValueId>],
     /// What to lower for.
@@ -72,6 +78,10 @@ const RULES: &[Rule] = &[
     selection::lower,
     normalization::lower,
     transposed::lower,
+    trees::lower,
+    classical::lower,
+    encoders::lower,
+    text::lower,
 ];
 
 /// The kernel for a node, or why there is none.
@@ -83,7 +93,7 @@ pub(crate) fn lower(site: &Site<'_>) -> Result<Lowered, KernelError> {
 
 /// Whether any family knows the operator, whatever its operands.
 pub(crate) fn is_known(op: &Op, target: &Target) -> bool {
-    let site = Site { op, inputs: &[], outputs: &[], ids: &[], target };
+    let site = Site { op, inputs: &[], outputs: &[], node: None, ids: &[], target };
     RULES.iter().any(|rule| rule(&site).is_some())
 }
 
@@ -135,6 +145,18 @@ impl Site<'_> {
             .get(index)
             .and_then(|fact| fact.dtype)
             .ok_or_else(|| KernelError::Invalid(format!("result {index} has no known datatype")))
+    }
+
+    /// What the node's attributes become: made on first use, then shared by every plan. `make`
+    /// gives its size in bytes too.
+    pub(crate) fn compiled<T: Send + Sync + 'static>(
+        &self,
+        make: impl FnOnce() -> Result<(T, usize), KernelError>,
+    ) -> Result<Arc<T>, KernelError> {
+        match self.node {
+            Some(node) => self.target.weights.compiled(node, make),
+            None => make().map(|(made, _)| Arc::new(made)),
+        }
     }
 
     /// The constant operand `index` in a kernel's own layout: packed on first use, then shared by

@@ -179,6 +179,7 @@ impl<'a> Planner<'a> {
             op: &node.op,
             inputs: &operands,
             outputs: &results,
+            node: Some(id),
             ids: &node.inputs,
             target: self.target,
         };
@@ -202,6 +203,7 @@ impl<'a> Planner<'a> {
             (Err(error), Some(_)) => return Err(error),
             (_, None) => Work::Dynamic(Box::new(Late {
                 op: node.op.clone(),
+                node: Some(id),
                 outputs: node.outputs.len(),
                 target: self.target.clone(),
             })),
@@ -259,7 +261,7 @@ impl<'a> Planner<'a> {
         if !small || node.outputs.is_empty() || is_random(&node.op) {
             return None;
         }
-        evaluate(&node.op, &inputs, node.outputs.len(), self.target, self.exec).ok()
+        evaluate(&node.op, None, &inputs, node.outputs.len(), self.target, self.exec).ok()
     }
 
     fn place(&self, id: ValueId) -> Option<&Place> {

@@ -27,7 +27,7 @@ pub fn score_rows<T: CastElement, O: CastElement>(
     model: &dyn RowModel,
     x: &[T],
     scores: &mut [O],
-    classes: Option<&mut [usize]>,
+    classes: Option<&mut [i64]>,
 ) {
     let (features, columns) = (model.features(), model.columns());
     let rows = x.len().checked_div(features).unwrap_or(0);
@@ -53,7 +53,7 @@ pub fn score_rows<T: CastElement, O: CastElement>(
                     *o = O::from_real(value);
                 }
                 if let Some([winner]) = winner {
-                    *winner = class;
+                    *winner = class as i64;
                 }
             }
         });

@@ -32,7 +32,7 @@ fn one_score_stands_for_two_classes() {
         second_class: SecondClass::Complement,
     };
     let exec = Exec { cpu: Cpu::detect(), pool: Pool::inline() };
-    let (mut scores, mut classes) = ([0.0f32; 4], [9usize; 2]);
+    let (mut scores, mut classes) = ([0.0f32; 4], [9i64; 2]);
     let x = [1.0f32, 0.5, 0.0, 1.0];
     score_rows(exec, &model, &x, &mut scores, Some(&mut classes));
     assert_eq!((scores, classes), ([0.5, 0.5, 2.5, -1.5], [1, 0]));

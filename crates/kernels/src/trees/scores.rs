@@ -139,7 +139,7 @@ impl Forest {
         finish: &Finish,
         (x, row_len): (&[T], usize),
         scores: &mut [O],
-        classes: Option<&mut [usize]>,
+        classes: Option<&mut [i64]>,
     ) {
         assert!(row_len >= self.features.max(1), "rows of {row_len}, {} needed", self.features);
         let rows = x.len() / row_len;
@@ -165,7 +165,7 @@ impl Forest {
                     *o = O::from_real(value);
                 }
                 if let Some([winner]) = winner {
-                    *winner = class;
+                    *winner = class as i64;
                 }
             });
         };

@@ -193,7 +193,7 @@ fn one_target_decides_between_two_classes() {
     let run = |probability, transform| {
         let decision = Decision::Binary { probability };
         let finish = Finish { decision, transform, ..Finish::default() };
-        let (mut scores, mut classes) = ([0.0f32; 2], [7usize]);
+        let (mut scores, mut classes) = ([0.0f32; 2], [7i64]);
         forest.evaluate(exec, &finish, (&[0.0f32], 1), &mut scores, Some(&mut classes));
         (scores, classes[0])
     };
