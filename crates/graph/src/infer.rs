@@ -28,8 +28,8 @@ mod shape_values;
 mod signal;
 #[cfg(test)]
 mod tests;
-mod transposed;
 mod text;
+mod transposed;
 
 use landfall_tensor::{DType, Shape, Tensor};
 

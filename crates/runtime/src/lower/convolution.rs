@@ -368,7 +368,6 @@ fn lower_global(site: &Site<'_>, function: PoolFn) -> Result<Lowered, KernelErro
 struct LastPool {
     window: Window2d,
     function: PoolFn,
-    channels_last: bool,
 }
 
 impl Kernel for LastPool {
