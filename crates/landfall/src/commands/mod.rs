@@ -8,6 +8,8 @@ mod demo;
 mod inspect;
 mod package;
 mod run;
+#[cfg(feature = "score")]
+mod score;
 mod serve;
 mod table;
 
@@ -33,6 +35,8 @@ enum Command {
     Bench(bench::BenchArguments),
     Package(package::PackageArguments),
     Serve(serve::ServeArguments),
+    #[cfg(feature = "score")]
+    Score(score::ScoreArguments),
     Demo(demo::DemoArguments),
 }
 
@@ -60,6 +64,8 @@ pub fn main_with(opener: Arc<dyn OpenModel>) -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Package(arguments) => package::run(&arguments),
         Command::Serve(arguments) => serve::run(arguments, opener),
+        #[cfg(feature = "score")]
+        Command::Score(arguments) => score::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     };
     let (error, code) = match done {

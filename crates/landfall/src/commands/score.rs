@@ -1,0 +1,204 @@
+//! `landfall score`: a model over the rows of files.
+//!
+//! Rows stream through: a chunk is read, mapped to inputs and cut into batches only as results are
+//! written, so memory does not grow with the files. A row that cannot be read, mapped or scored
+//! goes to the quarantine file with the reason, and the others go on.
+
+mod job;
+mod mapping;
+mod quarantine;
+mod sink;
+mod source;
+mod text_rows;
+mod values;
+
+use std::collections::BTreeSet;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use landfall_predict::{BulkOptions, Servable, ServingConfig};
+
+use super::Failure;
+use crate::clock::MachineClock;
+use crate::engine;
+use crate::loading::{ModelFiles, OpenModel};
+use job::{Job, Totals};
+use mapping::Mapping;
+use sink::Format;
+
+const EXAMPLES: &str = "\
+Examples:
+  landfall score flights.onnx --input flights.parquet --output scored.parquet --keep flight_id
+      columns named as the model's inputs go in; flight_id and the outputs come out
+  landfall score model.landfall --input day1.csv day2.csv --output scored/ --columns a,b,c
+      the three columns make up the rows of the model's only input [N,3]
+
+Formats go by the file's ending: .parquet, .csv, .jsonl (.ndjson), .arrow (.feather). Nulls are NaN
+for float inputs; in other inputs they send the row to the quarantine file.";
+
+/// Predict for every row of files.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct ScoreArguments {
+    /// A model file: .onnx or .landfall
+    model: PathBuf,
+    /// Files to read, or folders whose files to read
+    #[arg(long, short, value_name = "FILE", num_args = 1.., required = true)]
+    input: Vec<PathBuf>,
+    /// The file to write, or a folder to write one Parquet file for each input into
+    #[arg(long, short, value_name = "PATH")]
+    output: PathBuf,
+    /// The columns that make up the model's only input, in order
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Columns to write beside the outputs
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    keep: Vec<String>,
+    /// Where rows go that cannot be scored [default: beside the output, ending in quarantine.jsonl]
+    #[arg(long, value_name = "FILE")]
+    quarantine: Option<PathBuf>,
+    /// The most rows of one run
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    batch_rows: usize,
+    /// Threads, each scoring batches of its own; 0 for one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+    /// Print one JSON object at the end
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &ScoreArguments) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let totals = score(arguments).map_err(Failure::Input)?;
+    report(arguments, &totals, begun.elapsed());
+    if totals.scored == 0 && totals.quarantined > 0 {
+        return Err(Failure::No(anyhow!("no row could be scored; see the quarantine file")));
+    }
+    Ok(())
+}
+
+fn report(arguments: &ScoreArguments, totals: &Totals, elapsed: Duration) {
+    let seconds = elapsed.as_secs_f64();
+    if arguments.json {
+        let json = serde_json::json!({
+            "rows_scored": totals.scored,
+            "rows_quarantined": totals.quarantined,
+            "seconds": seconds,
+            "outputs": totals.outputs,
+            "quarantine": totals.quarantine_files,
+        });
+        return println!("{json}");
+    }
+    let rate = totals.scored as f64 / seconds.max(f64::MIN_POSITIVE);
+    println!("scored {} rows in {seconds:.2} s ({rate:.0} a second)", totals.scored);
+    for path in &totals.outputs {
+        println!("  {}", path.display());
+    }
+    if totals.quarantined > 0 {
+        println!("{} rows could not be scored", totals.quarantined);
+        for path in &totals.quarantine_files {
+            println!("  {}", path.display());
+        }
+    }
+}
+
+fn score(arguments: &ScoreArguments) -> Result<Totals> {
+    let inputs = input_files(&arguments.input)?;
+    let plan = outputs(arguments, &inputs)?;
+    let servable = servable(&arguments.model)?;
+    let mapping = Mapping::new(servable.signature(), &arguments.columns)?;
+    let threads = if arguments.threads == 0 { engine::cores() } else { arguments.threads };
+    let job = Job {
+        servable,
+        mapping,
+        keep: arguments.keep.clone(),
+        bulk: BulkOptions { batch_rows: arguments.batch_rows.max(1), threads },
+        progress: progress(),
+    };
+    job.check()?;
+    let mut totals = Totals::default();
+    for (files, output, quarantine) in plan {
+        job.run(&files, &output, &quarantine, &mut totals)?;
+    }
+    job.progress.finish_and_clear();
+    Ok(totals)
+}
+
+/// The model, one thread a run: rows are spread over threads by batches.
+fn servable(path: &Path) -> Result<Arc<Servable>> {
+    let config = ServingConfig { threads: 1, ..ServingConfig::default() };
+    let loaded = ModelFiles.open(path, config).map_err(|error| anyhow!(error))?;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let started = Servable::start(&name, 1, loaded, Arc::new(MachineClock::start()), None);
+    started.map_err(|error| anyhow!("{}: {error}", path.display()))
+}
+
+/// Every file to read; those of a folder in the order of their names.
+fn input_files(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in given {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = std::fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let entries = entries.with_context(|| path.display().to_string())?;
+        let mut inside: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+        inside.retain(|file| Format::of(file).is_ok());
+        inside.sort();
+        ensure!(!inside.is_empty(), "{}: no file that can be scored", path.display());
+        files.extend(inside);
+    }
+    for file in &files {
+        Format::of(file)?;
+    }
+    Ok(files)
+}
+
+type Part = (Vec<PathBuf>, PathBuf, PathBuf);
+
+/// Which files go to which output and quarantine file.
+fn outputs(arguments: &ScoreArguments, inputs: &[PathBuf]) -> Result<Vec<Part>> {
+    let output = &arguments.output;
+    if output.extension().is_some() && !output.is_dir() {
+        Format::of(output)?;
+        ensure!(!inputs.contains(output), "{}: is an input too", output.display());
+        let beside = || output.with_extension("quarantine.jsonl");
+        let quarantine = arguments.quarantine.clone().unwrap_or_else(beside);
+        return Ok(vec![(inputs.to_vec(), output.clone(), quarantine)]);
+    }
+    ensure!(
+        arguments.quarantine.is_none(),
+        "--quarantine: a folder of outputs has one for each; leave it out"
+    );
+    std::fs::create_dir_all(output).with_context(|| output.display().to_string())?;
+    let mut seen = BTreeSet::new();
+    let mut parts = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        let stem = input.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if !seen.insert(stem.clone()) {
+            bail!("two inputs are named '{stem}': their outputs would be one file");
+        }
+        let scored = output.join(format!("{stem}.parquet"));
+        ensure!(scored != *input, "{}: is an input too", scored.display());
+        let quarantine = output.join(format!("{stem}.quarantine.jsonl"));
+        parts.push((vec![input.clone()], scored, quarantine));
+    }
+    Ok(parts)
+}
+
+/// A bar on a terminal, nothing in a pipe.
+fn progress() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = "{bar:40} {human_pos}/{human_len} rows, {per_sec}, {eta} left";
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
