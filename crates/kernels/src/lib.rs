@@ -11,9 +11,12 @@
 //! Architecture invariant: this crate knows nothing of graphs, operator names, files or clocks.
 #![allow(unsafe_code, reason = "the home of SIMD, threads over borrowed data and unchecked tiles")]
 
+mod attention;
 mod cache;
+pub mod classical;
 mod conv;
 pub mod elementwise;
+pub mod encode;
 mod gemm;
 pub mod generate;
 pub mod generic;
@@ -27,14 +30,23 @@ mod permute;
 mod pool;
 mod quant;
 pub mod reduce;
+pub mod recurrent;
 mod rows;
 mod rowwise;
 mod scratch;
 mod shared;
 mod simd;
+pub mod trees;
 
+pub use attention::{
+    Attention, AttentionMask, HeadLayout, KeyRange, MaskValues, Scores, Window, attention,
+    attention_direct, attention_scratch_len,
+};
 pub use cache::CacheSizes;
-pub use conv::{Conv2d, Window2d, average_pool, conv2d, global_average_pool, max_pool};
+pub use conv::{
+    Conv2d, TransposedConv, Window2d, average_pool, conv_planes, conv2d, global_average_pool,
+    max_pool, transposed_conv,
+};
 pub use gemm::{
     Epilogue, MatMul, MatrixLayout, PANEL, PackedB, RowsMut, RowsRef, gemm, matmul, pack_b,
     packed_b_len, unpack_b,
@@ -45,10 +57,11 @@ pub use math::{Activation, activate};
 pub use permute::permute;
 pub use pool::Pool;
 pub use quant::{
-    Bytes, ColumnScales, ConvWeightsInt8, Division, Int8Epilogue, Int8Output, PackedInt8,
-    Parameters, Quantum, Real, Spread, Steps, column_sums_len, conv_column_sums_len, conv2d_int8,
-    dequantize, dynamic_parameters, gemm_int8, pack_conv_int8, pack_int8, packed_conv_int8_len,
-    packed_int8_len, quantize,
+    Bytes, ColumnScales, ConvWeightsInt8, Division, DynamicEpilogue, Int8Epilogue, Int8Output,
+    NBits, PackedInt8, PackedNBits, Parameters, Quantum, Real, Spread, Steps, column_sums_len,
+    conv_column_sums_len, conv2d_int8, conv2d_int8_planar, dequantize, dynamic_parameters,
+    gemm_int8, matmul_dynamic_int8, matmul_int8, matmul_nbits, pack_conv_int8, pack_int8,
+    packed_conv_int8_len, packed_int8_len, quantize,
 };
 pub use rowwise::{Mask, NormKind, Normalize, Softmax, normalize, softmax};
 

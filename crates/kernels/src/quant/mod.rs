@@ -9,19 +9,23 @@ mod drive;
 mod epilogue;
 mod lanes;
 mod linear;
+mod nbits;
 mod pack;
 mod reference;
 mod spread;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod unprepared;
 
 pub use epilogue::ColumnScales;
 pub use linear::{
     Division, Parameters, Quantum, Real, Steps, dequantize, dynamic_parameters, quantize,
 };
+pub use nbits::{NBits, PackedNBits, matmul_nbits};
 pub use pack::{PackedInt8, column_sums_len, pack_int8, packed_int8_len};
 pub use spread::Spread;
+pub use unprepared::{DynamicEpilogue, conv2d_int8_planar, matmul_dynamic_int8, matmul_int8};
 
 use drive::{DenseBytes, Product, run};
 use epilogue::{Finish, Output};

@@ -5,12 +5,14 @@
 
 use landfall_graph::infer::Window;
 use landfall_graph::{AutoPad, Op, PoolKind};
+use landfall_kernels::elementwise::CastElement;
 use landfall_kernels::generic::{
-    DirectConv, DirectPool, PoolFn, Scalar, Window3d, direct_conv, direct_pool,
+    DirectConv, DirectPool, MaxIndices, PoolFn, Scalar, Window3d, direct_conv, direct_max_pool,
+    direct_pool,
 };
 use landfall_kernels::{
-    Activation, Conv2d, Epilogue, RowsMut, RowsRef, Window2d, activate, average_pool, conv2d,
-    max_pool,
+    Activation, Conv2d, Epilogue, RowsMut, RowsRef, Window2d, activate, average_pool, conv_planes,
+    conv2d, max_pool,
 };
 use landfall_tensor::{DType, Shape, Tensor};
 
@@ -56,7 +58,6 @@ pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
             let function = activation(op.activation);
             lower_conv(site, &conv!(op, AutoPad::NotSet, function, op.channels_last))
         }
-        Op::MaxPool(_) if site.outputs.len() > 1 => return None,
         Op::MaxPool(op) => pool!(op, op.auto_pad, PoolFn::Max, false),
         Op::AveragePool(op) => pool!(op, op.auto_pad, average(op.count_include_pad), false),
         Op::LpPool(op) => pool!(op, op.auto_pad, PoolFn::Norm(op.p as f64), false),
@@ -89,18 +90,18 @@ struct Attributes<'a> {
 }
 
 /// The spatial extents of an image batch.
-fn spatial(shape: &Shape, channels_last: bool) -> &[usize] {
+pub(super) fn spatial(shape: &Shape, channels_last: bool) -> &[usize] {
     let range = if channels_last { 1..shape.rank() - 1 } else { 2..shape.rank() };
     shape.get(range).unwrap_or(&[])
 }
 
-fn channels(shape: &Shape, channels_last: bool) -> usize {
+pub(super) fn channels(shape: &Shape, channels_last: bool) -> usize {
     if channels_last { shape[shape.rank() - 1] } else { shape[1] }
 }
 
 /// Resolves a window and pads it with leading axes of extent 1. Returns it with the padding after
 /// each axis.
-fn window3(window: &Window<'_>, input: &[usize]) -> Result<(Window3d, [usize; 3]), KernelError> {
+pub(super) fn window3(window: &Window<'_>, input: &[usize]) -> Result<(Window3d, [usize; 3]), KernelError> {
     let lead = 3usize
         .checked_sub(input.len())
         .ok_or_else(|| KernelError::Unsupported(format!("{} spatial axes", input.len())))?;
@@ -123,7 +124,7 @@ fn window3(window: &Window<'_>, input: &[usize]) -> Result<(Window3d, [usize; 3]
 }
 
 /// The two-dimensional form of a window whose first axis is trivial.
-fn window2(batch: usize, channels: usize, w: &Window3d, pad_end: &[usize; 3]) -> Option<Window2d> {
+pub(super) fn window2(batch: usize, channels: usize, w: &Window3d, pad_end: &[usize; 3]) -> Option<Window2d> {
     (w.kernel[0] == 1 && w.input[0] == 1 && w.output[0] == 1).then_some(Window2d {
         batch,
         height: w.input[1],
@@ -182,7 +183,37 @@ fn lower_conv(site: &Site<'_>, attributes: &Attributes<'_>) -> Result<Lowered, K
         window,
         channels_last: last,
     };
+    if site.dtype(0)? == DType::F32 && !last && !site.has(3) {
+        let isa = site.target.cpu.isa().name();
+        return boxed(Planes { isa, conv, activation: attributes.activation });
+    }
     boxed(Direct { conv, activation: attributes.activation })
+}
+
+/// Convolution of channels before pixels, with weights as they are.
+struct Planes {
+    isa: &'static str,
+    conv: DirectConv,
+    activation: Activation,
+}
+
+impl Kernel for Planes {
+    fn run(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
+        let (x, w) = (io.input(0)?.as_slice::<f32>()?, io.input(1)?.as_slice::<f32>()?);
+        let bias = io.optional(2).map(|view| view.as_slice::<f32>()).transpose()?;
+        let (exec, out) = (io.exec, io.outputs[0].as_mut_slice::<f32>()?);
+        conv_planes(exec, &self.conv, [x, w], bias, out);
+        activate(exec, self.activation, out);
+        Ok(())
+    }
+
+    fn info(&self) -> KernelInfo {
+        let kernel = "conv_columns_gemm_f32";
+        KernelInfo { kernel, isa: self.isa, precision: "f32", reason: String::new() }.because(
+            "gathers columns: the image is not channels last, the weights are not constant, or \
+             there are three spatial axes",
+        )
+    }
 }
 
 /// Channels-last convolution with packed weights.
@@ -227,10 +258,7 @@ struct Direct {
 }
 
 impl Direct {
-    fn epilogue<T: Scalar + landfall_kernels::elementwise::CastElement>(
-        &self,
-        io: &mut Io<'_>,
-    ) -> Result<(), KernelError> {
+    fn epilogue<T: Scalar + CastElement>(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
         let (bias, residual) = (io.optional(2), io.optional(3));
         let pixels =
             if self.conv.channels_last { 1 } else { self.conv.window.output.iter().product() };
@@ -305,12 +333,18 @@ fn lower_pool(
     let (window, pad_end) = window3(&window, spatial(&x, channels_last))?;
     if channels_last {
         let window = window2(x[0], channels(&x, true), &window, &pad_end);
-        let Some(window) = window.filter(|_| site.dtype(0).ok() == Some(DType::F32)) else {
+        let dtype = site.dtype(0)?;
+        let bytes = matches!(dtype, DType::U8 | DType::I8) && function == PoolFn::Max;
+        let Some(window) = window.filter(|_| dtype == DType::F32 || bytes) else {
             return KernelError::unsupported(
-                "channels-last pooling needs f32 and two spatial axes",
+                "channels-last pooling needs f32, or bytes of which the largest is wanted, and two \
+                 spatial axes",
             );
         };
         return boxed(LastPool { window, function });
+    }
+    if let Op::MaxPool(op) = site.op {
+        return boxed(MaxPlanes { window, column_major: op.storage_order });
     }
     boxed(PlanePool(DirectPool { window, pad_end, function }))
 }
@@ -338,8 +372,20 @@ struct LastPool {
 
 impl Kernel for LastPool {
     fn run(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
-        let (input, exec) = (io.input(0)?.as_slice::<f32>()?, io.exec);
-        let out = io.outputs[0].as_mut_slice()?;
+        let (input, exec) = (io.input(0)?, io.exec);
+        let out = &mut io.outputs[0];
+        match input.dtype() {
+            DType::U8 => {
+                max_pool::<u8>(exec, &self.window, input.as_slice()?, out.as_mut_slice()?);
+                return Ok(());
+            }
+            DType::I8 => {
+                max_pool::<i8>(exec, &self.window, input.as_slice()?, out.as_mut_slice()?);
+                return Ok(());
+            }
+            _ => {}
+        }
+        let (input, out) = (input.as_slice::<f32>()?, out.as_mut_slice()?);
         match self.function {
             PoolFn::Max => max_pool(exec, &self.window, input, out),
             PoolFn::Average => average_pool(exec, &self.window, false, input, out),
@@ -350,7 +396,37 @@ impl Kernel for LastPool {
     }
 
     fn info(&self) -> KernelInfo {
-        KernelInfo::portable("pool_channels_last", "f32")
+        KernelInfo::portable("pool_channels_last", "any")
+    }
+}
+
+/// Largest elements plane by plane, with their places if they are wanted.
+struct MaxPlanes {
+    window: Window3d,
+    column_major: bool,
+}
+
+impl Kernel for MaxPlanes {
+    fn run(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
+        let (input, exec) = (io.input(0)?, io.exec);
+        let (out, places) = io.outputs.split_at_mut(1);
+        let indices = match places.first_mut() {
+            Some(view) => {
+                let (indices, column_major) = (view.as_mut_slice()?, self.column_major);
+                Some(MaxIndices { indices, column_major })
+            }
+            None => None,
+        };
+        number_type!(input.dtype(), T => {
+            let (input, out) = (input.as_slice::<T>()?, out[0].as_mut_slice::<T>()?);
+            let lowest = T::from_real(f64::NEG_INFINITY);
+            direct_max_pool(exec, &self.window, lowest, input, out, indices);
+        });
+        Ok(())
+    }
+
+    fn info(&self) -> KernelInfo {
+        KernelInfo::portable("max_pool_direct", "any").because("the image is not channels last")
     }
 }
 
