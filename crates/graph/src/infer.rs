@@ -13,6 +13,7 @@ mod classical;
 mod context;
 mod control;
 mod convolution;
+mod einsum;
 mod elementwise;
 mod generation;
 mod indexing;
@@ -22,17 +23,21 @@ mod normalization;
 mod quantization;
 mod recurrent;
 mod reduction;
+mod resize;
 mod shape_values;
+mod signal;
 #[cfg(test)]
 mod tests;
-mod transposed;
 mod text;
+mod transposed;
 
 use landfall_tensor::{DType, Shape, Tensor};
 
 pub use context::{InferError, Operands, resolve_axis};
 pub use convolution::{Window, WindowAxis};
+pub use einsum::{Equation, Label};
 pub use movement::slice_range;
+pub use resize::{ResizedAxis, resized_axes};
 pub use transposed::{TransposedAxis, transposed_axis};
 
 use crate::{Dim, Graph, NodeId, Op, Origin, ValueId};
@@ -133,6 +138,7 @@ const RULES: &[Rule] = &[
     matmul::infer,
     convolution::infer,
     transposed::infer,
+    resize::infer,
     movement::infer,
     normalization::infer,
     reduction::infer,
@@ -144,6 +150,8 @@ const RULES: &[Rule] = &[
     recurrent::infer,
     classical::infer,
     text::infer,
+    einsum::infer,
+    signal::infer,
 ];
 
 /// What is known of the results of `op`, given what is known of its operands (`None` for one left

@@ -14,6 +14,7 @@
 mod attention;
 mod cache;
 pub mod classical;
+pub mod contraction;
 mod conv;
 pub mod elementwise;
 pub mod encode;
@@ -22,6 +23,7 @@ pub mod generate;
 pub mod generic;
 pub mod indexing;
 mod isa;
+pub mod loss;
 mod math;
 pub mod movement;
 pub mod norm;
@@ -33,8 +35,11 @@ pub mod reduce;
 pub mod recurrent;
 mod rows;
 mod rowwise;
+pub mod sample;
 mod scratch;
+pub mod sequence;
 mod shared;
+pub mod signal;
 mod simd;
 pub mod trees;
 

@@ -5,10 +5,12 @@ mod attention;
 mod classical;
 mod control;
 mod convolution;
+mod einsum;
 mod elementwise;
 mod encoders;
 mod generation;
 mod indexing;
+mod loss;
 mod matmul;
 mod movement;
 mod nbits;
@@ -16,13 +18,17 @@ mod normalization;
 mod quantization;
 mod quantized;
 mod random;
+mod reals;
 mod recurrent;
 mod reduction;
+mod resize;
 mod rowwise;
 mod selection;
+mod signal;
 mod stack;
 mod text;
 mod text_cast;
+mod tokens;
 mod transposed;
 mod trees;
 pub(crate) mod types;
@@ -121,6 +127,11 @@ const RULES: &[Rule] = &[
     classical::lower,
     encoders::lower,
     text::lower,
+    resize::lower,
+    einsum::lower,
+    tokens::lower,
+    signal::lower,
+    loss::lower,
 ];
 
 /// The kernel for a node, or why there is none.
