@@ -188,6 +188,7 @@ impl<'a> Planner<'a> {
             target: self.target,
         };
         let known = specs(&results).ok();
+        let shaped = operands.iter().flatten().all(|fact| fact.shape().is_some());
         let work = match (lower(&site), known) {
             (Ok(Lowered::Alias), Some(_)) => {
                 let first = node.input(0).and_then(|v| self.places[v.index()].clone());
@@ -204,8 +205,8 @@ impl<'a> Planner<'a> {
                 }
             }
             (Ok(Lowered::Dynamic(kernel)), _) => Work::Dynamic(kernel),
-            (Err(error), Some(_)) => return Err(error),
-            (_, None) => Work::Dynamic(Box::new(Late {
+            (Err(error), Some(_)) if shaped => return Err(error),
+            _ => Work::Dynamic(Box::new(Late {
                 op: node.op.clone(),
                 result: node.outputs.first().copied(),
                 outputs: node.outputs.len(),

@@ -84,3 +84,90 @@ fn inputs_that_do_not_fit_are_refused_by_name() {
     let message = model.run(&[ints]).unwrap_err().to_string();
     assert_eq!(message, "input 'x' has datatype INT64, expected FP32");
 }
+
+#[test]
+fn positions_outside_the_data_are_refused() {
+    let gather = model(
+        "input %x: f32[N,2] input %i: i64[M,2] %y = GatherElements(%x, %i) {axis=0} output %y",
+    );
+    let x = floats([2, 2], &[1.0, 2.0, 3.0, 4.0]);
+    let index = |at: [i64; 2]| Tensor::from_slice(Shape::from([1, 2]), &at).unwrap();
+    let outputs = gather.run(&[x.clone(), index([-1, 0])]).unwrap();
+    assert_eq!(outputs[0], floats([1, 2], &[3.0, 2.0]));
+    let message = gather.run(&[x.clone(), index([0, 2])]).unwrap_err().to_string();
+    assert!(message.contains("index 2 is out of range for axis 0 of extent 2"), "{message}");
+    let wide = Tensor::from_slice(Shape::from([1, 2]), &[i64::MIN, 0]).unwrap();
+    assert!(gather.run(&[x, wide]).is_err());
+}
+
+#[test]
+fn a_scatter_may_take_over_its_operand_but_not_an_input() {
+    let model = model(
+        "input %x: f32[3] input %i: i64[K] input %u: f32[K]
+         %n = Neg(%x)
+         %a = ScatterElements(%n, %i, %u) {reduction=\"add\"}
+         %b = ScatterElements(%x, %i, %u)
+         output %a output %b output %x",
+    );
+    let x = floats([3], &[1.0, 2.0, 3.0]);
+    let index = Tensor::from_slice(Shape::from([2]), &[-1i64, -1]).unwrap();
+    let outputs = model.run(&[x.clone(), index, floats([2], &[10.0, 20.0])]).unwrap();
+    assert_eq!(outputs[0], floats([3], &[-1.0, -2.0, 27.0]));
+    assert_eq!(outputs[1], floats([3], &[1.0, 2.0, 20.0]));
+    assert_eq!(outputs[2], x);
+}
+
+#[test]
+fn counts_and_axes_may_be_known_only_while_running() {
+    let model = model(
+        "input %x: f32[3] input %k: i64[1] input %axes: i64[A]
+         %v, %i = TopK(%x, %k)
+         %s = Shape(%v)
+         %m = ReduceMax(%v, %axes) {keepdims=0}
+         output %i output %s output %m",
+    );
+    let ints = |values: &[i64]| Tensor::from_slice(Shape::from([values.len()]), values).unwrap();
+    let x = floats([3], &[1.0, 3.0, 2.0]);
+    let outputs = model.run(&[x.clone(), ints(&[2]), ints(&[-1])]).unwrap();
+    assert_eq!(outputs[0], ints(&[1, 2]));
+    assert_eq!(outputs[1], ints(&[2]));
+    assert_eq!(outputs[2], floats(Shape::scalar(), &[3.0]));
+    let message = model.run(&[x, ints(&[4]), ints(&[])]).unwrap_err().to_string();
+    assert!(message.contains("k is 4, axis 0 has extent 3"), "{message}");
+}
+
+#[test]
+fn text_is_moved_like_numbers() {
+    let model = model(
+        "input %x: string[2,2] input %i: i64[1,1] input %c: bool[2]
+         const %shape: i64[2] = [3,2]
+         %n = GatherND(%x, %i)
+         %p = CenterCropPad(%x, %shape)
+         %k = Compress(%x, %c) {axis=0}
+         %u = Unique(%x)
+         output %n output %p output %k output %u",
+    );
+    let texts = |shape: [usize; 2], texts: &[&str]| {
+        let texts = texts.iter().map(|&t| t.to_owned()).collect();
+        Tensor::from_strings(Shape::from(shape), texts).unwrap()
+    };
+    let x = texts([2, 2], &["b", "a", "b", "c"]);
+    let index = Tensor::from_slice(Shape::from([1, 1]), &[1i64]).unwrap();
+    let condition = Tensor::from_bools(Shape::from([2]), &[true, false]).unwrap();
+    let outputs = model.run(&[x, index, condition]).unwrap();
+    assert_eq!(outputs[0], texts([1, 2], &["b", "c"]));
+    assert_eq!(outputs[1], texts([3, 2], &["b", "a", "b", "c", "", ""]));
+    assert_eq!(outputs[2], texts([1, 2], &["b", "a"]));
+    assert_eq!(outputs[3].strings().unwrap(), ["a", "b", "c"]);
+}
+
+#[test]
+fn random_numbers_repeat_and_follow_their_seed() {
+    let sample = |seed: &str| {
+        let text = format!("%y = RandomNormal() {{shape=[4]{seed}}} output %y");
+        model(&text).run(&[]).unwrap().remove(0)
+    };
+    assert_eq!(sample(""), sample(""));
+    assert_eq!(sample(",seed=1.5"), sample(",seed=1.5"));
+    assert_ne!(sample(",seed=1.5"), sample(",seed=1.25"));
+}

@@ -4,8 +4,8 @@ use crate::generic::Window3d;
 use crate::reduce::Reducible;
 
 /// Adds every block's elements where the block was cut from. `columns` are
-/// `[batch, channels · taps, blocks]`; `images` are `[batch, channels, spatial...]`. In `window` the
-/// input is the image and the outputs are the blocks.
+/// `[batch, channels · taps, blocks]`; `images` are `[batch, channels, spatial...]`. In `window`
+/// the input is the image and the outputs are the blocks.
 ///
 /// # Panics
 /// If a length does not fit the window.

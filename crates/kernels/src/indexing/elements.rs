@@ -5,8 +5,8 @@ use landfall_tensor::row_major_strides;
 use super::{OutOfRange, Position};
 use crate::{Exec, parallel};
 
-/// Element `c` of an index tensor stands for the data element at `c` with the coordinate of one axis
-/// replaced by the index.
+/// Element `c` of an index tensor stands for the data element at `c` with the coordinate of one
+/// axis replaced by the index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ElementMap {
     /// Outer axes of the index tensor, innermost first: extent, and stride in the data.

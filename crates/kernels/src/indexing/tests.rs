@@ -32,7 +32,8 @@ proptest! {
         let extent = data_dims[axis];
         let count: usize = index_dims.iter().product();
         let indices: Vec<i64> = (0..count)
-            .map(|i| i64::from(picks[i % 64].rotate_left(i as u32)) % (2 * extent as i64) - extent as i64)
+            .map(|i| i64::from(picks[i % 64].rotate_left(i as u32)))
+            .map(|pick| pick % (2 * extent as i64) - extent as i64)
             .collect();
         let map = ElementMap::new(&data_dims, &index_dims, axis).unwrap();
         map.check(&indices).unwrap();

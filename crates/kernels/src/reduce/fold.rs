@@ -134,7 +134,10 @@ pub(super) trait Fold<T: Reducible>: Copy + Send + Sync + 'static {
 }
 
 macro_rules! folds {
-    ($($(#[$doc:meta])* $name:ident: $start:ident, |$a:ident, $x:ident| $take:expr, $join:expr;)*) => {$(
+    ($(
+        $(#[$doc:meta])*
+        $name:ident: $start:ident, |$a:ident, $x:ident| $take:expr, $join:expr;
+    )*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(super) struct $name;

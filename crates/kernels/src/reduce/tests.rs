@@ -52,7 +52,10 @@ const KINDS: [ReduceKind; 10] = [
 proptest! {
     #[test]
     fn every_kind_over_any_axes(
-        axes in prop::collection::vec((prop_oneof![0usize..4, Just(70), Just(300)], any::<bool>()), 0..4),
+        axes in prop::collection::vec(
+            (prop_oneof![0usize..4, Just(70), Just(300)], any::<bool>()),
+            0..4,
+        ),
         kind in prop::sample::select(&KINDS[..]),
         seed in any::<u64>(),
     ) {
