@@ -7,9 +7,9 @@ mod control;
 mod convolution;
 mod einsum;
 mod elementwise;
+mod encoders;
 mod generation;
 mod indexing;
-mod encoders;
 mod loss;
 mod matmul;
 mod movement;
@@ -18,11 +18,12 @@ mod normalization;
 mod quantization;
 mod quantized;
 mod random;
-mod reduction;
-mod resize;
 mod reals;
 mod recurrent;
+mod reduction;
+mod resize;
 mod rowwise;
+mod sampling;
 mod selection;
 mod signal;
 mod stack;
@@ -132,6 +133,7 @@ const RULES: &[Rule] = &[
     tokens::lower,
     signal::lower,
     loss::lower,
+    sampling::lower,
 ];
 
 /// The kernel for a node, or why there is none.
