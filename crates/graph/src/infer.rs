@@ -24,6 +24,7 @@ mod quantization;
 mod recurrent;
 mod reduction;
 mod resize;
+mod sampling;
 mod shape_values;
 mod signal;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use convolution::{Window, WindowAxis};
 pub use einsum::{Equation, Label};
 pub use movement::slice_range;
 pub use resize::{ResizedAxis, resized_axes};
+pub use sampling::unpooled_extents;
 pub use transposed::{TransposedAxis, transposed_axis};
 
 use crate::{Dim, Graph, NodeId, Op, Origin, ValueId};
@@ -139,6 +141,7 @@ const RULES: &[Rule] = &[
     convolution::infer,
     transposed::infer,
     resize::infer,
+    sampling::infer,
     movement::infer,
     normalization::infer,
     reduction::infer,

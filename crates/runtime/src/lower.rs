@@ -23,6 +23,7 @@ mod recurrent;
 mod reduction;
 mod resize;
 mod rowwise;
+mod sampling;
 mod selection;
 mod signal;
 mod stack;
@@ -132,6 +133,7 @@ const RULES: &[Rule] = &[
     tokens::lower,
     signal::lower,
     loss::lower,
+    sampling::lower,
 ];
 
 /// The kernel for a node, or why there is none.

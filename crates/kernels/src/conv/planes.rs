@@ -1,5 +1,5 @@
-//! f32 convolutions of `[batch, channels, spatial...]`, forward and transposed, with weights in their
-//! own order: a matrix product of the weights with columns of the image, a block at a time.
+//! f32 convolutions of `[batch, channels, spatial...]`, forward and transposed: a matrix product of
+//! the weights, not packed, with columns of the image, a block at a time.
 //!
 //! Forward, the windows of a block of output positions are gathered into columns. Transposed, the
 //! product of a block of input positions is added to the output under its windows. Source:

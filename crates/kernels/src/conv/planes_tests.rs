@@ -1,3 +1,5 @@
+//! Both directions against direct loops.
+
 use proptest::prelude::*;
 
 use super::*;

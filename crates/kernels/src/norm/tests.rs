@@ -1,3 +1,5 @@
+//! Normalisations against their formulas.
+
 use super::*;
 use crate::{Cpu, Exec, Pool, test_data};
 

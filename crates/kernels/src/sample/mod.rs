@@ -1,12 +1,18 @@
 //! Sampling of images between their pixels: resizing, grids, regions of interest.
 
+mod deformable;
+mod grid;
 mod interpolate;
 mod nearest;
+mod regions;
 #[cfg(test)]
 mod tests;
 
+pub use deformable::{DeformableConv, DeformableOperands, deformable_conv};
+pub use grid::{GridMode, GridPadding, GridSample, affine_grid, grid_sample};
 pub use interpolate::{Interpolation, Taps, interpolate};
 pub use nearest::{NearestAxis, gather_nearest};
+pub use regions::{Region, RegionMaps, RoiAlign, max_roi_pool, roi_align};
 
 use landfall_tensor::{bf16, f16};
 

@@ -1,3 +1,5 @@
+//! Sampling against sums over the definition.
+
 use super::*;
 use crate::{Cpu, Exec, Pool, test_data};
 
@@ -53,4 +55,77 @@ fn nearest_copies_runs_and_fills() {
     assert_eq!(out[..6], [10, 11, 6, 7, 99, 99]);
     assert_eq!(out[6..12], [99; 6]);
     assert_eq!(out[12..], [4, 5, 0, 1, 99, 99]);
+}
+
+#[test]
+fn grids_reach_the_border_by_their_padding() {
+    let exec = Exec { cpu: Cpu::detect(), pool: Pool::inline() };
+    let sample = |mode, padding, place: f32| {
+        let grid = GridSample {
+            batch: 1,
+            channels: 1,
+            input: [1, 1, 4],
+            axes: 1,
+            points: 1,
+            mode,
+            padding,
+            align_corners: true,
+        };
+        let mut out = [0.0f32];
+        grid_sample(exec, &grid, &[1.0f32, 2.0, 4.0, 8.0], &[place], &mut out);
+        out[0]
+    };
+    let linear = |padding, place| sample(GridMode::Linear, padding, place);
+    assert_eq!(linear(GridPadding::Zeros, -1.0), 1.0);
+    assert!((linear(GridPadding::Zeros, 4.0 / 3.0) - 4.0).abs() < 1e-5);
+    assert_eq!(linear(GridPadding::Border, 7.0), 8.0);
+    assert!((linear(GridPadding::Reflection, 5.0 / 3.0) - 4.0).abs() < 1e-5);
+    assert_eq!(linear(GridPadding::Border, f32::NAN).to_bits() & 0x7f80_0000, 0x7f80_0000);
+    assert_eq!(sample(GridMode::Nearest, GridPadding::Zeros, f32::NAN), 0.0);
+    assert_eq!(sample(GridMode::Nearest, GridPadding::Reflection, f32::INFINITY), 1.0);
+}
+
+#[test]
+fn offsets_of_zero_are_a_convolution() {
+    let exec = Exec { cpu: Cpu::detect(), pool: Pool::inline() };
+    let [kernel, stride, dilation, pad] = [[3, 2], [2, 1], [1, 2], [1, 0]];
+    let (input, output) = ([6, 7], [3, 5]);
+    let conv = DeformableConv {
+        batch: 2,
+        channels: 4,
+        out_channels: 6,
+        groups: 2,
+        offset_groups: 2,
+        input,
+        output,
+        kernel,
+        stride,
+        dilation,
+        pad,
+    };
+    let (x, w) = (test_data(2 * 4 * 42, 1), test_data(6 * 2 * 6, 2));
+    let offsets = vec![0.0; 2 * 2 * 6 * 2 * 15];
+    let operands = DeformableOperands { x: &x, w: &w, offsets: &offsets, bias: None, mask: None };
+    let mut got = vec![0.0f32; 2 * 6 * 15];
+    deformable_conv(exec, &conv, &operands, &mut got);
+    let lift = |first: usize, [a, b]: [usize; 2]| [first, a, b];
+    let window = crate::generic::Window3d {
+        input: lift(1, input),
+        output: lift(1, output),
+        kernel: lift(1, kernel),
+        stride: lift(1, stride),
+        dilation: lift(1, dilation),
+        pad: lift(0, pad),
+    };
+    let twin = crate::generic::DirectConv {
+        batch: 2,
+        channels: 4,
+        out_channels: 6,
+        groups: 2,
+        window,
+        channels_last: false,
+    };
+    let mut want = vec![0.0f32; got.len()];
+    crate::generic::direct_conv(exec, &twin, &x, &w, &mut want);
+    assert!(got.iter().zip(&want).all(|(g, w)| (g - w).abs() < 1e-5));
 }

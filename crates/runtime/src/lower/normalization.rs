@@ -1,7 +1,7 @@
 //! Normalisations.
 //!
-//! Layer and root-mean-square normalisation of f32 whose scale covers a row run on vector kernels in
-//! place; other types and scales, and results that want the statistics, run in `f64`.
+//! Layer and root-mean-square normalisation of f32 whose scale covers a row run on vector kernels
+//! in place; other types and scales, and results that want the statistics, run in `f64`.
 
 use landfall_graph::infer::resolve_axis;
 use landfall_graph::{Op, ops};

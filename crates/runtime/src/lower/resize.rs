@@ -1,7 +1,7 @@
 //! Resizing: every output's taps are worked out when the plan is made.
 //!
-//! Source of the coordinate and weight formulas: the ONNX `Resize` operator; cubic weights are those
-//! of R. Keys, "Cubic convolution interpolation for digital image processing" (1981).
+//! Source of the coordinate and weight formulas: the ONNX `Resize` operator; cubic weights are
+//! those of R. Keys, "Cubic convolution interpolation for digital image processing" (1981).
 
 use landfall_graph::infer::{ResizedAxis, resized_axes};
 use landfall_graph::{CoordinateTransform, NearestMode, Op, ResizeMode, ops};
