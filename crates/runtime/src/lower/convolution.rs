@@ -100,7 +100,10 @@ pub(super) fn channels(shape: &Shape, channels_last: bool) -> usize {
 
 /// Resolves a window and pads it with leading axes of extent 1. Returns it with the padding after
 /// each axis.
-pub(super) fn window3(window: &Window<'_>, input: &[usize]) -> Result<(Window3d, [usize; 3]), KernelError> {
+pub(super) fn window3(
+    window: &Window<'_>,
+    input: &[usize],
+) -> Result<(Window3d, [usize; 3]), KernelError> {
     let lead = 3usize
         .checked_sub(input.len())
         .ok_or_else(|| KernelError::Unsupported(format!("{} spatial axes", input.len())))?;
@@ -123,7 +126,12 @@ pub(super) fn window3(window: &Window<'_>, input: &[usize]) -> Result<(Window3d,
 }
 
 /// The two-dimensional form of a window whose first axis is trivial.
-pub(super) fn window2(batch: usize, channels: usize, w: &Window3d, pad_end: &[usize; 3]) -> Option<Window2d> {
+pub(super) fn window2(
+    batch: usize,
+    channels: usize,
+    w: &Window3d,
+    pad_end: &[usize; 3],
+) -> Option<Window2d> {
     (w.kernel[0] == 1 && w.input[0] == 1 && w.output[0] == 1).then_some(Window2d {
         batch,
         height: w.input[1],
