@@ -141,30 +141,61 @@ fn int8(exec: Exec<'_>, peak: f64) {
         let window =
             Window2d::new([1, size, size, channels], [kernel; 2]).with_pads([kernel / 2; 4]);
         let conv = Conv2d { window, out_channels: outputs, groups };
-        let (mut packed, mut sums) =
-            (vec![0; packed_conv_int8_len(&conv)], vec![0; conv_column_sums_len(&conv)]);
-        pack_conv_int8(&conv, &bytes(outputs * conv.depth()), true, &mut packed, &mut sums);
+        let weights = bytes(outputs * conv.depth());
         let input = bytes(window.input_len());
         let scale = landfall_tensor::FixedPointScale::new(1e-3).unwrap();
         let scales = ColumnScales::new(&[scale], outputs).unwrap();
         let mut out = vec![0; window.positions() * outputs];
-        for signed in [false, true] {
+        let zeros = vec![131; outputs];
+        for (signed, right_signed) in [(false, true), (true, true), (false, false), (true, false)] {
+            let (mut packed, mut sums) =
+                (vec![0; packed_conv_int8_len(&conv)], vec![0; conv_column_sums_len(&conv)]);
+            pack_conv_int8(&conv, &weights, right_signed, &mut packed, &mut sums);
             let ops = 2.0 * (window.positions() * outputs * conv.depth()) as f64;
-            let sign = if signed { "i8" } else { "u8" };
+            let sign = |signed| if signed { "s8" } else { "u8" };
+            let signs = format!("{}{}", sign(signed), sign(right_signed));
             let name =
-                format!("{sign} conv {channels}>{outputs} {size}² {kernel}x{kernel} g{groups}");
+                format!("{signs} conv {channels}>{outputs} {size}² {kernel}x{kernel} g{groups}");
             report(&name, ops, peak, || {
                 let left = Bytes { data: &input, signed, zero_point: 3 };
-                let weights = ConvWeightsInt8 { data: &packed, sums: &sums, signed: true };
+                let weights = ConvWeightsInt8 { data: &packed, sums: &sums, signed: right_signed };
                 let (zero_point, low, high) = (3, 0, 255);
                 let data = &mut out[..];
                 let output = Int8Output::Bytes { data, scales: &scales, zero_point, low, high };
-                let epilogue =
-                    Int8Epilogue { right_zeros: None, bias: None, output, stride: outputs };
+                let right_zeros = (!right_signed).then_some(&zeros[..]);
+                let epilogue = Int8Epilogue { right_zeros, bias: None, output, stride: outputs };
                 conv2d_int8(exec, &conv, left, weights, epilogue);
             });
         }
     }
+}
+
+fn few_bits(exec: Exec<'_>, peak: f64) {
+    for (m, bits) in [(1, 4), (4, 4), (64, 4), (1, 8), (64, 8)] {
+        let shape = NBits { k: 2048, n: 2048, bits, block: 32 };
+        let source: Vec<u8> = (0..shape.source_len()).map(|i| (i * 7919 % 255) as u8).collect();
+        let mut packed = vec![0; shape.packed_len()];
+        shape.pack(&source, &mut packed);
+        let (scales, zero_points) =
+            (vec![0.01; shape.parameters_len()], vec![8.0; shape.parameters_len()]);
+        let (a, mut out) = (data(m * shape.k), vec![0.0; m * shape.n]);
+        let b = PackedNBits { shape, data: &packed, scales: &scales, zero_points: &zero_points };
+        let flop = 2.0 * (m * shape.k * shape.n) as f64;
+        report(&format!("{bits} bits {m}x{}x{}", shape.k, shape.n), flop, peak, || {
+            matmul_nbits(exec, m, &a, b, None, &mut out);
+        });
+    }
+    let x = data(1 << 20);
+    let mut q = vec![0u8; x.len()];
+    let mut back = vec![0f32; x.len()];
+    let spread = Spread::per_tensor(x.len());
+    let parameters = Parameters { scales: &[0.01], zero_points: &[128] };
+    report("quantize 1 Mi elements", x.len() as f64, peak, || {
+        quantize(exec, &spread, parameters, Division::F32, &x, &mut q);
+    });
+    report("dequantize 1 Mi elements", x.len() as f64, peak, || {
+        dequantize(exec, &spread, parameters, &q, &mut back);
+    });
 }
 
 fn main() {
@@ -178,6 +209,7 @@ fn main() {
         println!("threads {threads}");
         products(exec, peak * threads as f64);
         int8(exec, peak * threads as f64);
+        few_bits(exec, peak * threads as f64);
         convolutions(exec, peak * threads as f64);
     }
 }

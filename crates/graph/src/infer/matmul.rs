@@ -9,10 +9,9 @@ use crate::{Dim, Op};
 pub(super) fn infer(operands: &Operands<'_>) -> Option<Result<Vec<Fact>, InferError>> {
     let dtype = operands.dtype(0);
     let result = match operands.op {
-        Op::MatMul
-        | Op::FusedMatMul(_)
-        | Op::DynamicQuantMatMul(_)
-        | Op::DynamicQuantizeMatMul => matmul(operands, 0, 1, dtype),
+        Op::MatMul | Op::FusedMatMul(_) | Op::DynamicQuantMatMul(_) | Op::DynamicQuantizeMatMul => {
+            matmul(operands, 0, 1, dtype)
+        }
         Op::QuantizedMatMul(_) => {
             let dtype = if operands.has(7) { operands.dtype(7) } else { Some(DType::F32) };
             matmul(operands, 0, 3, dtype)

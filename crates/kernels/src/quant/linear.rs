@@ -165,7 +165,7 @@ pub fn dequantize<Q: Steps, Y: Real>(
 }
 
 /// Work that is done in place, once compiled for the instruction set.
-pub(super) trait Task {
+trait Task {
     fn work(&mut self);
 }
 
@@ -179,7 +179,7 @@ impl<T: Task> SimdOp for Enter<'_, T> {
     }
 }
 
-pub(super) fn run(exec: Exec<'_>, mut task: impl Task) {
+fn run(exec: Exec<'_>, mut task: impl Task) {
     if dispatch(exec.cpu, Enter(&mut task)).is_none() {
         task.work();
     }

@@ -1,19 +1,24 @@
 //! Products of `f32` and weights of 4 or 8 bits with a scale for every block of their depth.
 //!
-//! Weights are repacked once: panels of 16 columns, each depth index 16 values side by side, so that
-//! a block turns into `f32` vectors in L1, where every row uses it. A row's sums run over the depth
-//! in order whatever the other rows are.
+//! Weights are repacked once: panels of 16 columns, each a 32-bit word of consecutive values, so that
+//! shifts and masks turn a block into `f32` vectors in L1, where every row uses it. A row's sums run
+//! over the depth in order whatever the other rows are.
 
-use super::linear::{Task, run};
+use std::ops::Range;
+
 use crate::gemm::PANEL;
 use crate::shared::SharedMut;
+use crate::simd::{Simd, SimdOp, dispatch};
 use crate::{Exec, parallel};
 
 /// Rows that are multiplied together.
 const ROWS: usize = 4;
 
+/// Rows that stay in L2 while the panels pass over them.
+const BLOCK_ROWS: usize = 32;
+
 /// Depth that is dequantised at a time.
-const DEPTH: usize = 64;
+const DEPTH: usize = 256;
 
 /// Shape of a weight matrix `[K, N]` of few bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +29,8 @@ pub struct NBits {
     pub n: usize,
     /// 4 or 8.
     pub bits: usize,
-    /// Depth indices that share a scale and a zero point; the last block may be shorter.
+    /// Depth indices that share a scale and a zero point, a multiple of 8; the last block may be
+    /// shorter.
     pub block: usize,
 }
 
@@ -48,14 +54,19 @@ impl NBits {
         self.n.div_ceil(PANEL)
     }
 
-    /// Bytes of 16 values.
-    fn row_bytes(&self) -> usize {
-        PANEL * self.bits / 8
+    /// Values in a word.
+    fn per_word(&self) -> usize {
+        32 / self.bits
     }
 
-    /// Bytes of the packed weights.
+    /// Words of a column.
+    fn column_words(&self) -> usize {
+        self.k.div_ceil(self.per_word())
+    }
+
+    /// Words of the packed weights.
     pub fn packed_len(&self) -> usize {
-        self.panels() * self.k * self.row_bytes()
+        self.panels() * self.column_words() * PANEL
     }
 
     /// Length of the packed scales, and of the packed zero points.
@@ -67,27 +78,23 @@ impl NBits {
     ///
     /// # Panics
     /// If a length is wrong.
-    pub fn pack(&self, source: &[u8], out: &mut [u8]) {
+    pub fn pack(&self, source: &[u8], out: &mut [u32]) {
         assert_eq!(source.len(), self.source_len(), "weights of the wrong length");
         assert_eq!(out.len(), self.packed_len(), "packed weights of the wrong length");
         let value = |k: usize, n: usize| {
             let start = (n * self.blocks() + k / self.block) * self.block_bytes();
             let at = k % self.block;
-            match self.bits {
+            u32::from(match self.bits {
                 4 => source[start + at / 2] >> (at % 2 * 4) & 15,
                 _ => source[start + at],
-            }
+            })
         };
-        let bytes = self.row_bytes();
-        for (row, out) in out.chunks_exact_mut(bytes).enumerate() {
-            let (panel, k) = (row / self.k, row % self.k);
-            let of = |j: usize| match panel * PANEL + j {
-                n if n < self.n => value(k, n),
-                _ => 0,
-            };
-            for (j, byte) in out.iter_mut().enumerate() {
-                *byte = if self.bits == 4 { of(j) | of(j + PANEL / 2) << 4 } else { of(j) };
-            }
+        for (i, word) in out.iter_mut().enumerate() {
+            let (row, j) = (i / PANEL, i % PANEL);
+            let n = row / self.column_words() * PANEL + j;
+            let first = row % self.column_words() * self.per_word();
+            let inside = (first..self.k.min(first + self.per_word())).filter(|_| n < self.n);
+            *word = inside.fold(0, |word, k| word | value(k, n) << ((k - first) * self.bits));
         }
     }
 
@@ -111,8 +118,8 @@ impl NBits {
 pub struct PackedNBits<'a> {
     /// Their shape.
     pub shape: NBits,
-    /// [`NBits::packed_len`] bytes.
-    pub data: &'a [u8],
+    /// [`NBits::packed_len`] words.
+    pub data: &'a [u32],
     /// [`NBits::parameters_len`].
     pub scales: &'a [f32],
     /// [`NBits::parameters_len`].
@@ -141,14 +148,20 @@ pub fn matmul_nbits(
     let out = SharedMut::new(out);
     let cost = (m + 2).saturating_mul(k).saturating_mul(2);
     parallel::over_range(exec, b.shape.panels(), cost, &|panels| {
-        for panel in panels {
-            run(exec, Panel { m, a, b, bias, out, panel });
+        for first in (0..m).step_by(BLOCK_ROWS) {
+            for panel in panels.clone() {
+                let rows = first..(first + BLOCK_ROWS).min(m);
+                let panel = Panel { rows, a, b, bias, out, panel };
+                if dispatch(exec.cpu, &panel).is_none() {
+                    panel.work(Scalar);
+                }
+            }
         }
     });
 }
 
 struct Panel<'a> {
-    m: usize,
+    rows: Range<usize>,
     a: &'a [f32],
     b: PackedNBits<'a>,
     bias: Option<&'a [f32]>,
@@ -156,15 +169,23 @@ struct Panel<'a> {
     panel: usize,
 }
 
-impl Task for Panel<'_> {
+impl SimdOp for &Panel<'_> {
+    type Output = ();
     #[inline(always)]
-    fn work(&mut self) {
+    fn eval<S: Simd>(self, s: S) {
+        self.work(s);
+    }
+}
+
+impl Panel<'_> {
+    #[inline(always)]
+    fn work(&self, lanes: impl Lanes) {
         let NBits { k, n, block, .. } = self.b.shape;
         let first = self.panel * PANEL;
         let count = PANEL.min(n - first);
         // SAFETY: panels write disjoint columns, the rows of one call one after the other.
         let out = |row: usize| unsafe { self.out.range(row * n + first, count) };
-        for row in 0..self.m {
+        for row in self.rows.clone() {
             match self.bias {
                 Some(bias) => out(row).copy_from_slice(&bias[first..first + count]),
                 None => out(row).fill(0.0),
@@ -173,25 +194,30 @@ impl Task for Panel<'_> {
         let mut values = [[0f32; PANEL]; DEPTH];
         let mut start = 0;
         while start < k {
-            let end = (start + DEPTH).min((start / block + 1) * block).min(k);
-            self.dequantize(start, &mut values[..end - start]);
+            let end = (start + DEPTH).min(k);
+            let mut at = start;
+            while at < end {
+                let stop = ((at / block + 1) * block).min(end);
+                self.dequantize(lanes, at, &mut values[at - start..stop - start]);
+                at = stop;
+            }
             let values = &values[..end - start];
-            let rows = self.m / ROWS * ROWS;
-            for row in (0..rows).step_by(ROWS) {
+            let rows = self.rows.start + self.rows.len() / ROWS * ROWS;
+            for row in (self.rows.start..rows).step_by(ROWS) {
                 let a = |i: usize| &self.a[(row + i) * k..][start..end];
                 let mut sums = [[0f32; PANEL]; ROWS];
                 for (i, sums) in sums.iter_mut().enumerate() {
                     sums[..count].copy_from_slice(out(row + i));
                 }
-                multiply([a(0), a(1), a(2), a(3)], values, &mut sums);
+                lanes.multiply([a(0), a(1), a(2), a(3)], values, &mut sums);
                 for (i, sums) in sums.iter().enumerate() {
                     out(row + i).copy_from_slice(&sums[..count]);
                 }
             }
-            for row in rows..self.m {
+            for row in rows..self.rows.end {
                 let mut sums = [[0f32; PANEL]];
                 sums[0][..count].copy_from_slice(out(row));
-                multiply([&self.a[row * k..][start..end]], values, &mut sums);
+                lanes.multiply([&self.a[row * k..][start..end]], values, &mut sums);
                 out(row).copy_from_slice(&sums[0][..count]);
             }
             start = end;
@@ -202,29 +228,16 @@ impl Task for Panel<'_> {
 impl Panel<'_> {
     /// The values of depth `start..start + values.len()`, which lie in one block.
     #[inline(always)]
-    fn dequantize(&self, start: usize, values: &mut [[f32; PANEL]]) {
+    fn dequantize(&self, lanes: impl Lanes, start: usize, values: &mut [[f32; PANEL]]) {
         let shape = self.b.shape;
         let at = (self.panel * shape.blocks() + start / shape.block) * PANEL;
         let (scales, zeros) = (panel_of(self.b.scales, at), panel_of(self.b.zero_points, at));
-        let bytes = &self.b.data[(self.panel * shape.k + start) * shape.row_bytes()..];
-        const HALF: usize = PANEL / 2;
-        if shape.bits == 4 {
-            let (rows, _) = bytes.as_chunks::<HALF>();
-            for (row, values) in rows.iter().zip(values) {
-                for j in 0..HALF {
-                    values[j] = f32::from(row[j] & 15);
-                    values[HALF + j] = f32::from(row[j] >> 4);
-                }
-                for j in 0..PANEL {
-                    values[j] = (values[j] - zeros[j]) * scales[j];
-                }
-            }
-            return;
-        }
-        let (rows, _) = bytes.as_chunks::<PANEL>();
-        for (row, values) in rows.iter().zip(values) {
-            for j in 0..PANEL {
-                values[j] = (f32::from(row[j]) - zeros[j]) * scales[j];
+        let first = self.panel * shape.column_words() + start / shape.per_word();
+        let (words, _) = self.b.data[first * PANEL..].as_chunks::<PANEL>();
+        for (word, values) in words.iter().zip(values.chunks_mut(shape.per_word())) {
+            match shape.bits {
+                4 => lanes.unpack::<4>(word, zeros, scales, values),
+                _ => lanes.unpack::<8>(word, zeros, scales, values),
             }
         }
     }
@@ -236,22 +249,121 @@ fn panel_of(values: &[f32], at: usize) -> &[f32; PANEL] {
     &blocks[0]
 }
 
-#[inline(always)]
-fn multiply<const R: usize>(
-    rows: [&[f32]; R],
-    values: &[[f32; PANEL]],
-    sums: &mut [[f32; PANEL]; R],
-) {
-    let mut acc = *sums;
-    for (k, values) in values.iter().enumerate() {
-        for i in 0..R {
-            let x = rows[i][k];
+/// The arithmetic on panels; all implementations give the same bits.
+trait Lanes: Copy {
+    /// `(q - zero) scale` of the values in a word of each column, the lowest bits first.
+    fn unpack<const BITS: u32>(
+        self,
+        words: &[u32; PANEL],
+        zeros: &[f32; PANEL],
+        scales: &[f32; PANEL],
+        values: &mut [[f32; PANEL]],
+    );
+
+    /// Adds the products of rows and values to the rows' sums.
+    fn multiply<const R: usize>(
+        self,
+        rows: [&[f32]; R],
+        values: &[[f32; PANEL]],
+        sums: &mut [[f32; PANEL]; R],
+    );
+}
+
+#[derive(Clone, Copy)]
+struct Scalar;
+
+impl Lanes for Scalar {
+    fn unpack<const BITS: u32>(
+        self,
+        words: &[u32; PANEL],
+        zeros: &[f32; PANEL],
+        scales: &[f32; PANEL],
+        values: &mut [[f32; PANEL]],
+    ) {
+        for (i, values) in (0u32..).zip(values) {
             for j in 0..PANEL {
-                acc[i][j] = x.mul_add(values[j], acc[i][j]);
+                let q = words[j] >> (i * BITS) & ((1 << BITS) - 1);
+                values[j] = (q as f32 - zeros[j]) * scales[j];
             }
         }
     }
-    *sums = acc;
+
+    fn multiply<const R: usize>(
+        self,
+        rows: [&[f32]; R],
+        values: &[[f32; PANEL]],
+        sums: &mut [[f32; PANEL]; R],
+    ) {
+        for (k, values) in values.iter().enumerate() {
+            for (row, sums) in rows.iter().zip(sums.iter_mut()) {
+                sums.iter_mut().zip(values).for_each(|(sum, v)| *sum = row[k].mul_add(*v, *sum));
+            }
+        }
+    }
+}
+
+impl<S: Simd> Lanes for S {
+    #[inline(always)]
+    fn unpack<const BITS: u32>(
+        self,
+        words: &[u32; PANEL],
+        zeros: &[f32; PANEL],
+        scales: &[f32; PANEL],
+        values: &mut [[f32; PANEL]],
+    ) {
+        let s = self;
+        let mask = s.splat_i((1 << BITS) - 1);
+        for lane in (0..PANEL).step_by(S::LANES) {
+            // SAFETY: each array has 16 elements of four bytes, a multiple of the lanes.
+            let (mut word, zero, scale) = unsafe {
+                let words = words.as_ptr().add(lane).cast::<f32>();
+                let (zeros, scales) = (zeros.as_ptr().add(lane), scales.as_ptr().add(lane));
+                (s.bits(s.load(words)), s.load(zeros), s.load(scales))
+            };
+            for values in values.iter_mut() {
+                let q = s.to_float(s.and_i(word, mask));
+                let value = s.mul(s.sub(q, zero), scale);
+                // SAFETY: as above.
+                unsafe { s.store(values.as_mut_ptr().add(lane), value) };
+                word = s.sar_i::<BITS>(word);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn multiply<const R: usize>(
+        self,
+        rows: [&[f32]; R],
+        values: &[[f32; PANEL]],
+        sums: &mut [[f32; PANEL]; R],
+    ) {
+        let s = self;
+        assert!(rows.iter().all(|row| row.len() == values.len()), "rows of another depth");
+        let vectors = PANEL / S::LANES;
+        // SAFETY: arrays of 16 elements hold `vectors` vectors, at most two; rows are as long as
+        // the values.
+        unsafe {
+            let mut acc = [[s.splat(0.0); 2]; R];
+            for (acc, sums) in acc.iter_mut().zip(sums.iter()) {
+                for (v, acc) in acc.iter_mut().enumerate().take(vectors) {
+                    *acc = s.load(sums.as_ptr().add(v * S::LANES));
+                }
+            }
+            for (k, values) in values.iter().enumerate() {
+                for v in 0..vectors {
+                    let value = s.load(values.as_ptr().add(v * S::LANES));
+                    for (acc, row) in acc.iter_mut().zip(&rows) {
+                        acc[v] = s.fma(s.splat(*row.get_unchecked(k)), value, acc[v]);
+                    }
+                }
+            }
+            for (acc, sums) in acc.iter().zip(sums.iter_mut()) {
+                for (v, &acc) in acc.iter().enumerate().take(vectors) {
+                    s.store(sums.as_mut_ptr().add(v * S::LANES), acc);
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -274,7 +386,7 @@ mod tests {
             let (a, bias) = (test_data(m * k, 3), test_data(n, 4));
             let scale = |n: usize, b: usize| 0.01 + ((n * 7 + b) % 5) as f32 * 0.003;
             let zero = |n: usize, b: usize| ((n + b * 3) % 11) as f32;
-            let mut data = vec![0; shape.packed_len()];
+            let mut data = vec![0u32; shape.packed_len()];
             let (mut scales, mut zero_points) =
                 (vec![0.0; shape.parameters_len()], vec![0.0; shape.parameters_len()]);
             shape.pack(&source, &mut data);
@@ -284,7 +396,7 @@ mod tests {
             let weight = |k: usize, n: usize| {
                 let at = (n * shape.blocks() + k / block) * block + k % block;
                 let q = match bits {
-                    4 if at % 2 == 0 => source[at / 2] & 15,
+                    4 if at.is_multiple_of(2) => source[at / 2] & 15,
                     4 => source[at / 2] >> 4,
                     _ => source[at],
                 };

@@ -8,8 +8,7 @@ use crate::Effect;
 use crate::editor::Editor;
 use crate::pipeline::Pass;
 
-pub(crate) const PASS: Pass =
-    Pass { name: "quantized-operators", effect: Effect::Exact, run };
+pub(crate) const PASS: Pass = Pass { name: "quantized-operators", effect: Effect::Exact, run };
 
 fn run(editor: &mut Editor<'_>) -> usize {
     let mut changes = 0;

@@ -2,7 +2,7 @@
 
 use landfall_graph::Op;
 use landfall_kernels::{NBits, PackedNBits, matmul_nbits};
-use landfall_tensor::{Buffer, DType, Shape, Tensor};
+use landfall_tensor::{DType, Shape, Tensor};
 
 use super::quantization::floats;
 use super::{Lowered, Site};
@@ -11,8 +11,9 @@ use crate::{Kernel, KernelError, KernelInfo};
 
 pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
     Some(match site.op {
-        Op::MatMulNBits(op) => shape(op.k, op.n, op.bits, op.block_size)
-            .and_then(|weights| lower_nbits(site, weights)),
+        Op::MatMulNBits(op) => {
+            shape(op.k, op.n, op.bits, op.block_size).and_then(|weights| lower_nbits(site, weights))
+        }
         _ => return None,
     })
 }
@@ -20,12 +21,12 @@ pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
 fn shape(k: i64, n: i64, bits: i64, block: i64) -> Result<NBits, KernelError> {
     let positive = |value: i64| usize::try_from(value).ok().filter(|&v| v > 0 && v < 1 << 31);
     match (positive(k), positive(n), bits, positive(block)) {
-        (Some(k), Some(n), 4 | 8, Some(block)) if block.is_multiple_of(2) => {
+        (Some(k), Some(n), 4 | 8, Some(block)) if block.is_multiple_of(8) => {
             Ok(NBits { k, n, bits: bits as usize, block })
         }
         _ => KernelError::unsupported(format!(
-            "needs positive K and N, 4 or 8 bits and an even block_size, found K={k}, N={n}, \
-             bits={bits}, block_size={block}"
+            "needs positive K and N, 4 or 8 bits and a block_size divisible by 8, found K={k}, \
+             N={n}, bits={bits}, block_size={block}"
         )),
     }
 }
@@ -84,9 +85,9 @@ fn pack(tensor: &Tensor, shape: NBits) -> Result<Tensor, KernelError> {
             tensor.dtype()
         ));
     }
-    let len = shape.packed_len();
-    let buffer = Buffer::build(len, |out| shape.pack(source, out));
-    Ok(Tensor::from_buffer(DType::U8, Shape::from([len]), buffer)?)
+    let mut words = vec![0u32; shape.packed_len()];
+    shape.pack(source, &mut words);
+    Ok(Tensor::from_slice(Shape::from([words.len()]), &words)?)
 }
 
 /// One zero point for each column and block: the middle of the range unless given, as reals or as
@@ -127,7 +128,7 @@ impl Kernel for Product {
         if bias.is_some_and(|bias| bias.len() != shape.n) {
             return KernelError::invalid(format!("the bias does not have {} elements", shape.n));
         }
-        let data = self.data.bytes().unwrap_or(&[]);
+        let data = self.data.as_slice()?;
         let (scales, zero_points) = (self.scales.as_slice()?, self.zero_points.as_slice()?);
         let b = PackedNBits { shape, data, scales, zero_points };
         let m = a.len() / shape.k;

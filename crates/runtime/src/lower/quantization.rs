@@ -117,8 +117,8 @@ fn spread(x: &Shape, scale: &Shape, axis: i64, block: i64) -> Result<Spread, Ker
         expected = Shape::from([x[axis]]);
     } else {
         let blocks = x[axis].div_ceil(block);
-        expected = expected.iter().enumerate().map(|(i, &n)| if i == axis { blocks } else { n })
-            .collect();
+        expected =
+            expected.iter().enumerate().map(|(i, &n)| if i == axis { blocks } else { n }).collect();
     }
     if *scale != expected {
         return KernelError::invalid(format!(

@@ -145,8 +145,7 @@ fn with_parameters(
     match known {
         Some(parameters) => f(parameters, io),
         None => {
-            let parameters =
-                Parameters::read(&|index| io.optional(index), ports, columns, clamp)?;
+            let parameters = Parameters::read(&|index| io.optional(index), ports, columns, clamp)?;
             f(&parameters, io)
         }
     }

@@ -62,10 +62,11 @@ pub(super) fn lower(
         let conv = Conv2d { window, out_channels: outputs, groups };
         let layout = if conv.is_depthwise() { "int8_depthwise" } else { "int8_conv_panels" };
         let lens = (packed_conv_int8_len(&conv), conv_column_sums_len(&conv));
-        let packed = Packed::new(site, ports.right, (layout, groups), lens, |tensor, data, sums| {
-            pack_conv_int8(&conv, raw(tensor.view())?, right_signed, data, sums);
-            Ok(())
-        })?;
+        let packed =
+            Packed::new(site, ports.right, (layout, groups), lens, |tensor, data, sums| {
+                pack_conv_int8(&conv, raw(tensor.view())?, right_signed, data, sums);
+                Ok(())
+            })?;
         let isa = site.target.cpu.isa().name();
         return boxed(Fast { isa, product, conv, packed, right_signed, planar: !last });
     }
@@ -132,8 +133,7 @@ impl Kernel for Fast {
             conv if conv.window.taps() == 1 => "conv1x1_gemm_int8",
             _ => "conv_implicit_gemm_int8",
         };
-        let info =
-            KernelInfo { kernel, isa: self.isa, precision: "int8", reason: String::new() };
+        let info = KernelInfo { kernel, isa: self.isa, precision: "int8", reason: String::new() };
         match self.planar {
             true => info.because("transposes the image in and out: its channels are not last"),
             false => info,

@@ -24,7 +24,11 @@ fn packed(site: &Site<'_>, index: usize, [k, n]: [usize; 2]) -> Result<Packed, K
     })
 }
 
-fn view(packed: &Packed, shape: (usize, usize), signed: bool) -> Result<PackedInt8<'_>, KernelError> {
+fn view(
+    packed: &Packed,
+    shape: (usize, usize),
+    signed: bool,
+) -> Result<PackedInt8<'_>, KernelError> {
     let (data, sums) = packed.parts()?;
     PackedInt8::new(data, sums, shape, signed)
         .ok_or_else(|| KernelError::Invalid("packed weights of the wrong size".into()))
@@ -160,10 +164,7 @@ struct Dynamic {
 }
 
 /// Of `(a, b, b_scale, b_zero?, bias?)`.
-pub(super) fn lower_dynamic(
-    site: &Site<'_>,
-    function: Activation,
-) -> Result<Lowered, KernelError> {
+pub(super) fn lower_dynamic(site: &Site<'_>, function: Activation) -> Result<Lowered, KernelError> {
     let (a, b) = (site.shape(0)?, site.shape(1)?);
     let (Some(scale), true) = (site.tensor(2), site.tensor(3).is_some() || !site.has(3)) else {
         return KernelError::unsupported("needs constant scales and zero points of the weights");
