@@ -188,3 +188,45 @@ fn golden(opened: &Opened, inputs: Arrays) -> Result<Golden> {
     let names = opened.signature().outputs.iter().map(|spec| spec.name.clone());
     Ok(Golden { inputs, outputs: names.zip(outputs).collect(), tolerance: Tolerance::default() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example(path: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(path)
+    }
+
+    fn arguments(output: PathBuf) -> PackageArguments {
+        PackageArguments {
+            model: example("digits/models/digits/1/model.onnx"),
+            output,
+            manifest: Some(example("digits/manifest.yaml")),
+            golden: Some(example("digits/digits.npz")),
+            plain: false,
+            json: false,
+        }
+    }
+
+    #[test]
+    fn a_package_answers_like_its_model_and_loads_without_packing() {
+        let folder = std::env::temp_dir().join(format!("landfall-package-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (first, second) = (folder.join("a.landfall"), folder.join("b.landfall"));
+        package(&arguments(first.clone())).unwrap();
+        package(&arguments(second.clone())).unwrap();
+        assert_eq!(std::fs::read(&first).unwrap(), std::fs::read(&second).unwrap());
+
+        let options = EngineOptions::from_environment(1).unwrap();
+        // Opening checks the golden case: the digits of the example.
+        let opened = engine::open(&first, &options).unwrap();
+        let names: Vec<_> = opened.signature().outputs.iter().map(|s| s.name.clone()).collect();
+        assert!(names.contains(&"digit".to_owned()), "{names:?}");
+        let packed = opened.model.packed();
+        assert!(!packed.is_empty());
+        for (key, tensor) in packed {
+            assert!(tensor.buffer().is_some_and(Buffer::is_mapped), "{key} was packed anew");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

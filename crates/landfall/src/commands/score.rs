@@ -9,6 +9,8 @@ mod mapping;
 mod quarantine;
 mod sink;
 mod source;
+#[cfg(test)]
+mod tests;
 mod text_rows;
 mod values;
 

@@ -1,3 +1,5 @@
+//! What is written is read back; what is damaged is refused, never a panic.
+
 use std::io::{Cursor, Write};
 
 use landfall_tensor::{Buffer, DType, Shape, Tensor};
