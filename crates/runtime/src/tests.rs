@@ -64,15 +64,20 @@ fn shapes_that_depend_on_data_are_worked_out_while_running() {
 
 #[test]
 fn every_node_without_a_kernel_is_named() {
-    let text = "graph \"g\" { input %x: f32[1]
-        %a = LinearAttention(%x) {q_num_heads=1, kv_num_heads=1} \"first\"
-        %b = LinearAttention(%a) {q_num_heads=1, kv_num_heads=1} \"second\" output %b }";
+    let text = "graph \"g\" { input %x: f32[1] input %c: bool[]
+        %a = Multinomial(%x) \"first\"
+        %b = If(%c, %a) {
+            then_branch=graph \"t\" { input %i %o = Multinomial(%i) \"inner\" output %o },
+            else_branch=graph \"e\" { input %i output %i }
+        } \"second\" output %b }";
     let graph = parse(text, &[]).unwrap();
     let Err(CompileError::Unsupported(nodes)) = Model::compile(graph, &Options::default()) else {
         panic!("compiled an operator that has no kernel");
     };
     let names: Vec<&str> = nodes.iter().map(|node| node.node.as_str()).collect();
     assert_eq!(names, ["first", "second"]);
+    let message = nodes[1].to_string();
+    assert!(message.contains("in then_branch: node 'inner' (Multinomial)"), "{message}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::context::{InferError, Operands, resolve_axis};
 use super::{Fact, infer_graph_with};
 use crate::{Dim, Graph, Op, ops};
 
-/// Bodies that hold bodies nested deeper than this are not followed: each level may be walked twice.
+/// Bodies that hold bodies nested deeper are not followed: each level may be walked twice.
 const FOLLOWED_DEPTH: usize = 4;
 
 pub(super) fn infer(operands: &Operands<'_>) -> Option<Result<Vec<Fact>, InferError>> {

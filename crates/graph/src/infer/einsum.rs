@@ -172,8 +172,14 @@ mod tests {
     #[test]
     fn equations_that_make_no_sense_are_refused() {
         for (text, ranks) in [
-            ("ij->ik", &[2][..]), ("ij->ii", &[2]), ("ij", &[3]), ("i,j", &[1]), ("i1", &[2]),
-            ("...i->i", &[2]), ("i->j->k", &[1]), ("......", &[2]),
+            ("ij->ik", &[2][..]),
+            ("ij->ii", &[2]),
+            ("ij", &[3]),
+            ("i,j", &[1]),
+            ("i1", &[2]),
+            ("...i->i", &[2]),
+            ("i->j->k", &[1]),
+            ("......", &[2]),
         ] {
             assert!(Equation::new(text, ranks).is_err(), "{text}");
         }

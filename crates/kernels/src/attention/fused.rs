@@ -98,21 +98,14 @@ impl Call<'_> {
         }
         let scores = &mut scores[..rows * keys];
         let key = &self.k[a.k.row(batch, kv_head, 0)..];
-        let right = Right::Strided {
-            start: key.as_ptr(),
-            k_stride: 1,
-            n_stride: a.k.row_stride(),
-        };
+        let right = Right::Strided { start: key.as_ptr(), k_stride: 1, n_stride: a.k.row_stride() };
         let query = &self.q[a.q.row(batch, head, first)..];
         let query = DenseRows::new(query, rows, a.q.columns(), a.q.row_stride());
         run(exec, &product(&query, right, keys, scores.as_mut_ptr(), keys));
         self.normalise(exec, (batch, head, first), keys, scores);
         let value = &self.v[a.v.row(batch, kv_head, 0)..];
-        let right = Right::Strided {
-            start: value.as_ptr(),
-            k_stride: a.v.row_stride(),
-            n_stride: 1,
-        };
+        let right =
+            Right::Strided { start: value.as_ptr(), k_stride: a.v.row_stride(), n_stride: 1 };
         let weights = DenseRows::new(scores, rows, keys, keys);
         let out = self.out.ptr().wrapping_add(start);
         run(exec, &product(&weights, right, values, out, a.out.row_stride()));

@@ -58,14 +58,16 @@ proptest! {
         columns in 1usize..20,
         interleaved: bool,
         softcap in prop::sample::select(vec![0.0f32, 1.5]),
-        window in prop::option::of((prop::option::of(0i64..9), prop::option::of(0i64..9), -4i64..9)),
+        window in
+            prop::option::of((prop::option::of(0i64..9), prop::option::of(0i64..9), -4i64..9)),
         broadcast in [any::<bool>(), any::<bool>(), any::<bool>()],
         additive: bool,
         covered in 1usize..60,
     ) {
         let [batch, kv_heads, group, queries, keys] = extents;
+        let offset = window.map_or(0, |w| w.2);
         let ranges: Vec<KeyRange> =
-            (0..batch).map(|b| KeyRange { offset: window.map_or(0, |w| w.2), valid: keys - b % keys }).collect();
+            (0..batch).map(|b| KeyRange { offset, valid: keys - b % keys }).collect();
         let window = window.map(|(left, right, _)| Window { left, right, keys: &ranges });
         let a = Attention { softcap, window, ..shape(extents, columns, interleaved) };
         let mut strides = [kv_heads * group * queries * keys, queries * keys, keys, 1];

@@ -10,7 +10,16 @@ const HIDDEN: usize = 11;
 fn layer(kind: CellKind, reverse: bool) -> Recurrent {
     let functions = [GateFn::Sigmoid, GateFn::Tanh, GateFn::ScaledTanh(0.9, 1.1)];
     let clip = Some(0.8);
-    Recurrent { kind, steps: STEPS, batch: BATCH, hidden: HIDDEN, batch_first: false, reverse, clip, functions }
+    Recurrent {
+        kind,
+        steps: STEPS,
+        batch: BATCH,
+        hidden: HIDDEN,
+        batch_first: false,
+        reverse,
+        clip,
+        functions,
+    }
 }
 
 fn packed(weights: &[f32], gates: usize) -> Vec<f32> {
@@ -34,7 +43,13 @@ fn run<A: Arithmetic>(layer: &Recurrent, math: &A, lengths: &[i32]) -> Vec<f64> 
     let mut seen = Vec::new();
     let mut state = State { hidden: &mut hidden, cell: &mut cell, gates: &mut gates };
     run_cells(
-        layer, math, &projected, Some(&bias), Some(&peepholes), Some(lengths), &mut state,
+        layer,
+        math,
+        &projected,
+        Some(&bias),
+        Some(&peepholes),
+        Some(lengths),
+        &mut state,
         &mut |step, row, state| {
             seen.extend([step as f64, row as f64, f64::from(u8::from(state.is_some()))]);
             seen.extend(state.into_iter().flatten().map(|x| x.to_f64()));

@@ -10,7 +10,12 @@ fn exec() -> Exec<'static> {
 #[test]
 fn a_rotation_keeps_lengths_and_its_inverse_undoes_it() {
     let shape = Rotary {
-        heads: 2, tokens: 3, columns: 6, rotated: 4, interleaved: true, heads_first: true,
+        heads: 2,
+        tokens: 3,
+        columns: 6,
+        rotated: 4,
+        interleaved: true,
+        heads_first: true,
     };
     let x = test_data(36, 1);
     let angles = test_data(6, 2);
@@ -28,7 +33,15 @@ fn a_rotation_keeps_lengths_and_its_inverse_undoes_it() {
 fn linear_attention_continues_from_its_state() {
     let rule = UpdateRule { gated: true, delta: true };
     let shape = |tokens| LinearAttention {
-        batch: 1, tokens, heads: 4, kv_heads: 2, depth: 3, columns: 5, decays: 3, rates: 2, rule,
+        batch: 1,
+        tokens,
+        heads: 4,
+        kv_heads: 2,
+        depth: 3,
+        columns: 5,
+        decays: 3,
+        rates: 2,
+        rule,
         scale: 0.5,
     };
     let (q, k, v) = (test_data(6 * 12, 1), test_data(6 * 6, 2), test_data(6 * 10, 3));
@@ -40,8 +53,13 @@ fn linear_attention_continues_from_its_state() {
         let cut = |x: &'_ [f32]| (t * x.len() / 2)..((t + 1) * x.len() / 2);
         let range = cut(&parts);
         linear_attention(
-            exec(), &shape(3), [&q[cut(&q)], &k[cut(&k)], &v[cut(&v)]], &decay[cut(&decay)],
-            &beta[cut(&beta)], &mut again, &mut parts[range],
+            exec(),
+            &shape(3),
+            [&q[cut(&q)], &k[cut(&k)], &v[cut(&v)]],
+            &decay[cut(&decay)],
+            &beta[cut(&beta)],
+            &mut again,
+            &mut parts[range],
         );
     }
     assert_eq!((whole, state), (parts, again));
@@ -53,6 +71,14 @@ fn a_convolution_sees_only_the_past() {
     let mut out = [0.0f32; 4];
     causal_conv(exec(), &conv, &[1.0, 0.0, 0.0, 0.0], &[4.0, 2.0, 1.0], None, None, &mut out);
     assert_eq!(out, [1.0, 2.0, 4.0, 0.0]);
-    causal_conv(exec(), &conv, &[0.0; 4], &[4.0, 2.0, 1.0], Some(&[0.5]), Some(&[1.0, 10.0]), &mut out);
+    causal_conv(
+        exec(),
+        &conv,
+        &[0.0; 4],
+        &[4.0, 2.0, 1.0],
+        Some(&[0.5]),
+        Some(&[1.0, 10.0]),
+        &mut out,
+    );
     assert_eq!(out, [24.5, 40.5, 0.5, 0.5]);
 }

@@ -49,7 +49,7 @@ fn boxed(kernel: impl Kernel + 'static) -> Result<Lowered, KernelError> {
     Ok(Lowered::Kernel(Box::new(kernel)))
 }
 
-/// Strides of a mask along `[batch, heads, queries, keys]`, by broadcasting from the right. The last
+/// Strides of a mask along `[batch, heads, queries, keys]`, broadcast from the right. The last
 /// extent may fall short of the keys.
 fn mask_shape(shape: &Shape, full: [usize; 4], short: bool) -> Result<MaskShape, KernelError> {
     let own = row_major_strides(shape);
@@ -88,7 +88,8 @@ fn divided(extent: usize, parts: i64, what: &str) -> Result<(usize, usize), Kern
 
 fn lower_fused(site: &Site<'_>, op: &ops::FusedAttention) -> Result<Lowered, KernelError> {
     let [q, k, v] = [site.shape(0)?, site.shape(1)?, site.shape(2)?];
-    if [q.rank(), k.rank(), v.rank()] != [3; 3] || k[..2] != v[..2] || q[0] != k[0] || q[2] != k[2] {
+    if [q.rank(), k.rank(), v.rank()] != [3; 3] || k[..2] != v[..2] || q[0] != k[0] || q[2] != k[2]
+    {
         return KernelError::invalid(format!("operands {q}, {k} and {v} do not fit together"));
     }
     let (heads, depth) = divided(q[2], op.heads, "query")?;
@@ -109,8 +110,7 @@ fn lower_fused(site: &Site<'_>, op: &ops::FusedAttention) -> Result<Lowered, Ker
         zero_if_blind: false,
     };
     let full = [q[0], heads, q[1], k[1]];
-    let mask =
-        if site.has(3) { Some(mask_shape(&site.shape(3)?, full, false)?) } else { None };
+    let mask = if site.has(3) { Some(mask_shape(&site.shape(3)?, full, false)?) } else { None };
     let attend = Attend {
         isa: site.target.cpu.isa().name(),
         shape,
@@ -222,7 +222,8 @@ fn past_rows(
     }
     let (key, value) = (site.shape(4)?, site.shape(5)?);
     let rows = key.get(2).copied().unwrap_or(0);
-    let fits = *key == [batch, k.heads, rows, k.columns] && *value == [batch, v.heads, rows, v.columns];
+    let fits =
+        *key == [batch, k.heads, rows, k.columns] && *value == [batch, v.heads, rows, v.columns];
     if !fits {
         return KernelError::invalid(format!("past keys {key} and values {value} do not fit"));
     }
@@ -328,7 +329,12 @@ impl Attend {
     fn typed<T: Float>(
         &self,
         io: &mut Io<'_>,
-        compute: impl FnOnce(&Call<'_, T>, &mut [T], Option<&mut [T]>, &mut [u8]) -> Result<(), KernelError>,
+        compute: impl FnOnce(
+            &Call<'_, T>,
+            &mut [T],
+            Option<&mut [T]>,
+            &mut [u8],
+        ) -> Result<(), KernelError>,
     ) -> Result<(), KernelError> {
         let ranges = self.key_ranges(io)?;
         let window = self.window.map(|[left, right]| Window { left, right, keys: &ranges });
@@ -346,7 +352,8 @@ impl Attend {
         let Some([k_layout, v_layout]) = self.fresh else {
             return compute(&Call { shape, mask, q, k, v }, out, None, scratch);
         };
-        let len = |layout: &HeadLayout| shape.batch * shape.kv_heads * shape.keys * layout.columns();
+        let len =
+            |layout: &HeadLayout| shape.batch * shape.kv_heads * shape.keys * layout.columns();
         let mut spare = [Vec::new(), Vec::new()];
         let [spare_k, spare_v] = &mut spare;
         let mut rest = present.iter_mut();
@@ -398,5 +405,53 @@ impl Kernel for Attend {
 
     fn scratch_bytes(&self) -> usize {
         self.scratch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_graph::text::parse;
+    use landfall_tensor::{Shape, Tensor};
+
+    use crate::{Model, Options};
+
+    fn values(shape: &[usize], seed: usize) -> Tensor {
+        let len: usize = shape.iter().product();
+        let data: Vec<f32> =
+            (0..len).map(|i| ((i * 37 + seed * 11) % 23) as f32 / 11.5 - 1.0).collect();
+        Tensor::from_slice(Shape::from(shape), &data).unwrap()
+    }
+
+    #[test]
+    fn fused_attention_is_what_it_was_fused_from() {
+        let text = "graph \"g\" {
+            input %q: f32[B,S,6] input %k: f32[B,T,6] input %v: f32[B,T,4] input %m: f32[B,1,1,T]
+            %fused = landfall.FusedAttention(%q, %k, %v, %m) {heads=2, scale=0.5}
+            const %split: i64[4] = [0, 0, 2, -1]
+            %q4 = Reshape(%q, %split) %k4 = Reshape(%k, %split) %v4 = Reshape(%v, %split)
+            %qt = Transpose(%q4) {perm=[0,2,1,3]} %kt = Transpose(%k4) {perm=[0,2,3,1]}
+            %vt = Transpose(%v4) {perm=[0,2,1,3]}
+            const %scale: f32[] = [0.5]
+            %s = MatMul(%qt, %kt) %scaled = Mul(%s, %scale) %masked = Add(%scaled, %m)
+            %p = Softmax(%masked) %o = MatMul(%p, %vt) %ot = Transpose(%o) {perm=[0,2,1,3]}
+            const %join: i64[3] = [0, 0, -1] %plain = Reshape(%ot, %join)
+            output %fused output %plain }";
+        for threads in [1, 2] {
+            let options = Options { threads, ..Options::default() };
+            let model = Model::compile(parse(text, &[]).unwrap(), &options).unwrap();
+            for (batch, rows, keys) in [(2, 5, 7), (1, 1, 1), (3, 20, 33), (0, 2, 2)] {
+                let inputs = [
+                    values(&[batch, rows, 6], 1),
+                    values(&[batch, keys, 6], 2),
+                    values(&[batch, keys, 4], 3),
+                    values(&[batch, 1, 1, keys], 4),
+                ];
+                let outputs = model.run(&inputs).unwrap();
+                assert_eq!(outputs[0].shape(), outputs[1].shape());
+                let [fused, plain] =
+                    [&outputs[0], &outputs[1]].map(|t| t.as_slice::<f32>().unwrap());
+                assert!(fused.iter().zip(plain).all(|(a, b)| (a - b).abs() < 1e-5));
+            }
+        }
     }
 }

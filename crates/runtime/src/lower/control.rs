@@ -59,7 +59,9 @@ impl Body {
     ) -> Result<Body, KernelError> {
         if dtypes.len() != graph.inputs.len() {
             let (wants, gets) = (graph.inputs.len(), dtypes.len());
-            return KernelError::invalid(format!("{name} has {wants} inputs, the node gives {gets}"));
+            return KernelError::invalid(format!(
+                "{name} has {wants} inputs, the node gives {gets}"
+            ));
         }
         if site.target.depth >= MAX_DEPTH {
             return KernelError::invalid(format!("bodies nest more than {MAX_DEPTH} deep"));
@@ -75,7 +77,8 @@ impl Body {
             // What it cannot infer, or finds wrong, planning will tell with the shapes.
             let _ = annotate(&mut graph);
             let program = Program::new(graph, site.target.nested());
-            let program = program.map_err(|error| KernelError::Invalid(format!("in {name}: {error}")))?;
+            let program =
+                program.map_err(|error| KernelError::Invalid(format!("in {name}: {error}")))?;
             Ok(Arc::new(program))
         };
         let program = match site.result {
@@ -187,7 +190,8 @@ impl DynamicKernel for Loop {
         let (states, captures) = carried.split_at(self.states);
         let mut states = states.to_vec();
         let scans = self.body.outputs() - 1 - self.states;
-        let mut collected = Collected::new(scans, self.body.program.target.limits.memory_limit_bytes);
+        let mut collected =
+            Collected::new(scans, self.body.program.target.limits.memory_limit_bytes);
         let trips = trips.map_or(u64::MAX, |trips| u64::try_from(trips).unwrap_or(0));
         for trip in 0..trips {
             if !going {
@@ -196,7 +200,8 @@ impl DynamicKernel for Loop {
             if trip == MAX_TRIPS {
                 return KernelError::invalid(format!("no end after {MAX_TRIPS} iterations"));
             }
-            let mut given = vec![Tensor::scalar(trip as i64), Tensor::from_bools(Shape::scalar(), &[going])?];
+            let mut given =
+                vec![Tensor::scalar(trip as i64), Tensor::from_bools(Shape::scalar(), &[going])?];
             given.append(&mut states);
             given.extend_from_slice(captures);
             let mut results = self.body.run(exec, &given)?;
@@ -326,3 +331,6 @@ impl DynamicKernel for Scan {
         KernelInfo::portable("scan", "")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,9 @@ pub(super) fn known_real(site: &Site<'_>, index: usize) -> Result<f64, KernelErr
     })?;
     match read_reals(tensor.view())?.as_slice() {
         [value] => Ok(*value),
-        other => KernelError::invalid(format!("operand {index} has {} elements, not 1", other.len())),
+        other => {
+            KernelError::invalid(format!("operand {index} has {} elements, not 1", other.len()))
+        }
     }
 }
 

@@ -154,8 +154,7 @@ fn lower_layer(site: &Site<'_>, config: &Config<'_>) -> Result<Lowered, KernelEr
     let (steps, batch) = if config.batch_first { (x[1], x[0]) } else { (x[0], x[1]) };
     let (inputs, hidden, kind) = (x[2], r[2], config.kind);
     let (count, rows) = (config.reversals().len(), kind.gates() * hidden);
-    let state =
-        if config.batch_first { [batch, count, hidden] } else { [count, batch, hidden] };
+    let state = if config.batch_first { [batch, count, hidden] } else { [count, batch, hidden] };
     expect(site, 1, &[count, rows, inputs])?;
     expect(site, 2, &[count, rows, hidden])?;
     expect(site, 3, &[count, 2 * rows])?;
@@ -273,7 +272,7 @@ impl Layer {
         }
     }
 
-    /// Where the state of a sequence lies in `[directions, batch, hidden]`, or with the batch first.
+    /// Where a sequence's state lies in `[directions, batch, hidden]`, or with the batch first.
     fn state_at(&self, d: usize, row: usize) -> usize {
         let Recurrent { batch, hidden, batch_first, .. } = self.shape();
         let count = self.directions.len();
@@ -374,11 +373,8 @@ impl Layer {
             let from = RowsRef { data: x, stride: self.inputs };
             gemm(exec, steps * batch, from, view(inputs, self.inputs, rows)?, &epilogue, out);
             let math = Fast { exec, batch, weights };
-            let state = State {
-                hidden: &mut *room.hidden,
-                cell: &mut *room.cell,
-                gates: &mut *room.gates,
-            };
+            let state =
+                State { hidden: &mut *room.hidden, cell: &mut *room.cell, gates: &mut *room.gates };
             self.walk::<f32, _>(io, d, &math, room.projected, state_bias, state)?;
         }
         Ok(())
@@ -407,11 +403,8 @@ impl Layer {
             let r = &r[d * rows * hidden..][..rows * hidden];
             let (head, tail) = r.split_at(kind.parts()[0] * hidden * hidden);
             let math = Direct { hidden, weights: [head, tail] };
-            let state = State {
-                hidden: &mut *room.hidden,
-                cell: &mut *room.cell,
-                gates: &mut *room.gates,
-            };
+            let state =
+                State { hidden: &mut *room.hidden, cell: &mut *room.cell, gates: &mut *room.gates };
             self.walk::<T, _>(io, d, &math, room.projected, state_bias, state)?;
         }
         Ok(())

@@ -19,9 +19,7 @@ pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
     Some(match site.op {
         Op::Dft(op) => lower_dft(site, op),
         Op::Stft(op) => lower_stft(site, op.onesided),
-        Op::HannWindow(op) => {
-            lower_window(site, op.periodic, |x| (PI * x).sin().powi(2))
-        }
+        Op::HannWindow(op) => lower_window(site, op.periodic, |x| (PI * x).sin().powi(2)),
         Op::HammingWindow(op) => lower_window(site, op.periodic, |x| {
             let alpha = 25.0 / 46.0;
             alpha - (1.0 - alpha) * (2.0 * PI * x).cos()

@@ -64,9 +64,7 @@ pub(super) fn stack(parts: &[Tensor], axis: i64) -> Result<Tensor, KernelError> 
 }
 
 fn plain_bytes(tensor: &Tensor) -> Result<&[u8], KernelError> {
-    tensor
-        .bytes()
-        .ok_or_else(|| KernelError::Unsupported("byte strings cannot be scanned".into()))
+    tensor.bytes().ok_or_else(|| KernelError::Unsupported("byte strings cannot be scanned".into()))
 }
 
 #[cfg(test)]

@@ -158,7 +158,16 @@ fn lower_linear(site: &Site<'_>, op: &ops::LinearAttention) -> Result<Lowered, K
     let rule = UpdateRule { gated, delta };
     boxed(Linear {
         shape: LinearAttention {
-            batch, tokens, heads, kv_heads, depth, columns, decays, rates, rule, scale,
+            batch,
+            tokens,
+            heads,
+            kv_heads,
+            depth,
+            columns,
+            decays,
+            rates,
+            rule,
+            scale,
         },
     })
 }
