@@ -12,13 +12,14 @@ CHECKS = [
 ]
 
 
-def test_replies_are_as_documented(server):
+def test_replies_are_as_documented(server, tmp_path):
     url = f"http://{server.http}"
     done = subprocess.run(
         [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/v2/openapi.json"]
         + ["--url", url, "--checks", ",".join(CHECKS), "--max-examples", "30"]
         + ["--phases", "examples,coverage,fuzzing", "--seed", "1"]
         + ["--suppress-health-check", "all"],
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,

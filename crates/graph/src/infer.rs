@@ -8,23 +8,37 @@
 //! A rule that cannot say anything returns unknown facts; a rule that sees operands which no model
 //! may combine returns an error. Each file holds one family of operators.
 
+mod attention;
+mod classical;
 mod context;
+mod control;
 mod convolution;
+mod einsum;
 mod elementwise;
+mod generation;
+mod indexing;
 mod matmul;
 mod movement;
 mod normalization;
 mod quantization;
+mod recurrent;
 mod reduction;
+mod resize;
 mod shape_values;
+mod signal;
 #[cfg(test)]
 mod tests;
+mod text;
+mod transposed;
 
 use landfall_tensor::{DType, Shape, Tensor};
 
 pub use context::{InferError, Operands, resolve_axis};
 pub use convolution::{Window, WindowAxis};
+pub use einsum::{Equation, Label};
 pub use movement::slice_range;
+pub use resize::{ResizedAxis, resized_axes};
+pub use transposed::{TransposedAxis, transposed_axis};
 
 use crate::{Dim, Graph, NodeId, Op, Origin, ValueId};
 
@@ -123,10 +137,21 @@ const RULES: &[Rule] = &[
     elementwise::infer,
     matmul::infer,
     convolution::infer,
+    transposed::infer,
+    resize::infer,
     movement::infer,
     normalization::infer,
     reduction::infer,
+    indexing::infer,
+    generation::infer,
     quantization::infer,
+    attention::infer,
+    control::infer,
+    recurrent::infer,
+    classical::infer,
+    text::infer,
+    einsum::infer,
+    signal::infer,
 ];
 
 /// What is known of the results of `op`, given what is known of its operands (`None` for one left
@@ -166,6 +191,14 @@ pub struct NodeInferError {
 
 /// What is known of every value of a graph, by value index.
 pub fn infer_graph(graph: &Graph) -> Result<Vec<Fact>, NodeInferError> {
+    infer_graph_with(graph, &[])
+}
+
+/// The same, with more known of the inputs than the graph declares.
+pub(crate) fn infer_graph_with(
+    graph: &Graph,
+    inputs: &[Fact],
+) -> Result<Vec<Fact>, NodeInferError> {
     let mut facts: Vec<Fact> = graph
         .values()
         .map(|(_, value)| match &value.origin {
@@ -173,6 +206,10 @@ pub fn infer_graph(graph: &Graph) -> Result<Vec<Fact>, NodeInferError> {
             _ => Fact::new(value.dtype, value.dims.clone()),
         })
         .collect();
+    for (&id, fact) in graph.inputs.iter().zip(inputs) {
+        let dtype = fact.dtype.or(facts[id.index()].dtype);
+        facts[id.index()] = Fact { dtype, ..fact.clone() };
+    }
     let order = graph.schedule().unwrap_or_default();
     for id in order {
         let Some(node) = graph.node(id) else { continue };

@@ -5,6 +5,7 @@
 
 pub mod attribute;
 mod choice;
+pub mod cost;
 mod dim;
 mod graph;
 mod ids;

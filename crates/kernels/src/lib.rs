@@ -11,12 +11,19 @@
 //! Architecture invariant: this crate knows nothing of graphs, operator names, files or clocks.
 #![allow(unsafe_code, reason = "the home of SIMD, threads over borrowed data and unchecked tiles")]
 
+mod attention;
 mod cache;
+pub mod classical;
+pub mod contraction;
 mod conv;
 pub mod elementwise;
+pub mod encode;
 mod gemm;
+pub mod generate;
 pub mod generic;
+pub mod indexing;
 mod isa;
+pub mod loss;
 mod math;
 pub mod movement;
 pub mod norm;
@@ -25,14 +32,26 @@ mod permute;
 mod pool;
 mod quant;
 pub mod reduce;
+pub mod recurrent;
 mod rows;
 mod rowwise;
+pub mod sample;
 mod scratch;
+pub mod sequence;
 mod shared;
+pub mod signal;
 mod simd;
+pub mod trees;
 
+pub use attention::{
+    Attention, AttentionMask, HeadLayout, KeyRange, MaskValues, Scores, Window, attention,
+    attention_direct, attention_scratch_len,
+};
 pub use cache::CacheSizes;
-pub use conv::{Conv2d, Window2d, average_pool, conv2d, global_average_pool, max_pool};
+pub use conv::{
+    Conv2d, TransposedConv, Window2d, average_pool, conv_planes, conv2d, global_average_pool,
+    max_pool, transposed_conv,
+};
 pub use gemm::{
     Epilogue, MatMul, MatrixLayout, PANEL, PackedB, RowsMut, RowsRef, gemm, matmul, pack_b,
     packed_b_len, unpack_b,

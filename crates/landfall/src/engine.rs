@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use landfall_graph::{Graph, Op, Signature, infer};
-use landfall_onnx::Metadata;
+use landfall_onnx::{ImportError, Imported, Metadata};
 use landfall_optimize::{Evaluate, Report};
 use landfall_package::{Package, ServingDefaults};
 use landfall_predict::pipeline::{Limits, Pipeline};
 use landfall_runtime::{Cpu, Evaluator, Isa, Model, Options};
-use landfall_tensor::Tensor;
+use landfall_tensor::{Buffer, Tensor};
 
 pub use assets::AssetFolder;
 pub use golden::check_golden;
@@ -49,7 +49,8 @@ impl EngineOptions {
         Ok(EngineOptions { cpu, threads, prefer_declared_threads: false, optimize: true })
     }
 
-    fn runtime(&self) -> Options {
+    /// How to compile.
+    pub fn runtime(&self) -> Options {
         Options { cpu: self.cpu, threads: self.threads, ..Options::default() }
     }
 }
@@ -79,19 +80,25 @@ impl Evaluate for Folding {
 
 /// Imports an ONNX file and optimises it.
 pub fn prepare(path: &Path, options: &EngineOptions) -> Result<Prepared> {
-    let imported = landfall_onnx::import_file(path).with_context(|| path.display().to_string())?;
-    let mut graph = imported.graph;
-    infer::annotate(&mut graph).with_context(|| path.display().to_string())?;
-    let mut report = None;
-    if options.optimize {
-        let folding = Folding(Evaluator::new(options.cpu));
-        let optimized =
-            landfall_optimize::optimize(graph, &landfall_optimize::Options::default(), &folding)
-                .map_err(|error| anyhow!("{}: {error}", path.display()))?;
-        graph = optimized.graph;
-        report = Some(optimized.report);
+    prepared(landfall_onnx::import_file(path), options).with_context(|| path.display().to_string())
+}
+
+fn prepared(imported: Result<Imported, ImportError>, options: &EngineOptions) -> Result<Prepared> {
+    let Imported { mut graph, metadata } = imported?;
+    infer::annotate(&mut graph)?;
+    let (graph, report) = optimize(graph, options)?;
+    Ok(Prepared { graph, metadata, report })
+}
+
+/// Optimises an annotated graph, unless the options say not to.
+pub fn optimize(graph: Graph, options: &EngineOptions) -> Result<(Graph, Option<Report>)> {
+    if !options.optimize {
+        return Ok((graph, None));
     }
-    Ok(Prepared { graph, metadata: imported.metadata, report })
+    let folding = Folding(Evaluator::new(options.cpu));
+    let optimized =
+        landfall_optimize::optimize(graph, &landfall_optimize::Options::default(), &folding)?;
+    Ok((optimized.graph, Some(optimized.report)))
 }
 
 /// Which kind of model file a path names.
@@ -167,10 +174,20 @@ pub fn open_unchecked(path: &Path, options: &EngineOptions) -> Result<Opened> {
 fn open_onnx(path: &Path, options: &EngineOptions) -> Result<Opened> {
     let graph = prepare(path, options)?.graph;
     let steps = steps_beside(path, &graph.signature())?;
-    let model =
-        Model::compile(graph, &options.runtime()).with_context(|| path.display().to_string())?;
+    compiled(graph, steps, options).with_context(|| path.display().to_string())
+}
+
+/// Opens an ONNX model that is part of this binary; `name` is how errors call it.
+pub fn open_embedded(name: &Path, bytes: &[u8], options: &EngineOptions) -> Result<Opened> {
+    let imported = landfall_onnx::import_bytes(Buffer::copy_of(bytes));
+    prepared(imported, options)
+        .and_then(|prepared| compiled(prepared.graph, None, options))
+        .with_context(|| name.display().to_string())
+}
+
+fn compiled(graph: Graph, steps: Option<Arc<Pipeline>>, options: &EngineOptions) -> Result<Opened> {
     Ok(Opened {
-        model: Arc::new(model),
+        model: Arc::new(Model::compile(graph, &options.runtime())?),
         steps,
         platform: "onnx",
         serving: ServingDefaults::default(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use landfall_predict::{Executable, LoadedModel, ServingConfig, Steps};
 
-use crate::engine::{self, EngineOptions};
+use crate::engine::{self, EngineOptions, Opened};
 
 /// Opens model files.
 pub trait OpenModel: Send + Sync {
@@ -29,15 +29,33 @@ impl OpenModel for ModelFiles {
             let prefer_declared_threads = config.threads == 0;
             engine::open(path, &EngineOptions { prefer_declared_threads, ..options })
         });
-        let opened = opened.map_err(|error| format!("{error:#}"))?;
-        let mut config = with_declared(config, &ServingConfig::from(&opened.serving));
-        if config.padding.is_none() {
-            config.padding = opened.steps.as_ref().and_then(|steps| steps.padding());
-        }
-        let executable: Arc<dyn Executable> = opened.model;
-        let steps = opened.steps.map(|steps| -> Arc<dyn Steps> { steps });
-        Ok(LoadedModel { executable, steps, config, platform: opened.platform.to_owned() })
+        Ok(loaded(opened.map_err(|error| format!("{error:#}"))?, config))
     }
+}
+
+/// Opens the ONNX model that this binary carries, whatever file is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct EmbeddedModel {
+    /// The model.
+    pub bytes: &'static [u8],
+}
+
+impl OpenModel for EmbeddedModel {
+    fn open(&self, path: &Path, config: ServingConfig) -> Result<LoadedModel, String> {
+        let options = EngineOptions::from_environment(config.threads.max(1));
+        let opened = options.and_then(|options| engine::open_embedded(path, self.bytes, &options));
+        Ok(loaded(opened.map_err(|error| format!("{error:#}"))?, config))
+    }
+}
+
+fn loaded(opened: Opened, config: ServingConfig) -> LoadedModel {
+    let mut config = with_declared(config, &ServingConfig::from(&opened.serving));
+    if config.padding.is_none() {
+        config.padding = opened.steps.as_ref().and_then(|steps| steps.padding());
+    }
+    let executable: Arc<dyn Executable> = opened.model;
+    let steps = opened.steps.map(|steps| -> Arc<dyn Steps> { steps });
+    LoadedModel { executable, steps, config, platform: opened.platform.to_owned() }
 }
 
 /// The server's configuration, with what a package declares wherever the server leaves the default.

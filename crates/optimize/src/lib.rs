@@ -40,7 +40,7 @@ impl Default for Options {
             effect: Effect::Reassociating,
             channels_last: true,
             integer: true,
-            fold_bytes_max: 4 << 20,
+            fold_bytes_max: 16 << 20,
         }
     }
 }

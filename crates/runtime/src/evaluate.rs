@@ -1,20 +1,20 @@
 //! One operator on given tensors, without a plan: constant folding, operators whose operands have
 //! shapes only known while running, and tests.
 
-use std::sync::Arc;
-
-use landfall_graph::Op;
+use landfall_graph::{Op, ValueId};
 use landfall_graph::infer::{Fact, infer_node};
 use landfall_kernels::{Cpu, Exec, Pool};
 use landfall_tensor::{Buffer, DType, DataMut, Shape, Tensor, TensorMut};
 
 use crate::kernel::{Io, Outputs};
 use crate::lower::{Lowered, Site, Target, lower};
+use crate::program::Limits;
 use crate::{DynamicKernel, Kernel, KernelError, KernelInfo};
 
-/// Computes `outputs` results of `op`.
+/// Computes `outputs` results of `op`, whose first result is `result` if there is a graph.
 pub(crate) fn evaluate(
     op: &Op,
+    result: Option<ValueId>,
     inputs: &[Option<Tensor>],
     outputs: usize,
     target: &Target,
@@ -26,7 +26,8 @@ pub(crate) fn evaluate(
         aligned.iter().map(|input| input.as_ref().map(Fact::constant)).collect();
     let operands: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
     let results = infer_node(op, &operands, outputs)?;
-    let site = Site { op, inputs: &operands, outputs: &results, ids: &[], target };
+    let (inputs, outputs) = (operands.as_slice(), results.as_slice());
+    let site = Site { op, inputs, outputs, ids: &[], result, target };
     match lower(&site)? {
         Lowered::Alias => {
             let first = aligned.first().cloned().flatten();
@@ -41,6 +42,9 @@ pub(crate) fn evaluate(
     }
 }
 
+/// Working memory that a body evaluated while folding constants may use.
+const EVALUATION_BYTES: usize = 1 << 30;
+
 /// Computes single operators on the calling thread, for constant folding.
 pub struct Evaluator {
     target: Target,
@@ -49,7 +53,8 @@ pub struct Evaluator {
 impl Evaluator {
     /// An evaluator that uses these instruction sets.
     pub fn new(cpu: Cpu) -> Evaluator {
-        Evaluator { target: Target { cpu, threads: 1, weights: Arc::default() } }
+        let limits = Limits { max_plans: 8, memory_limit_bytes: EVALUATION_BYTES };
+        Evaluator { target: Target::new(cpu, 1, limits) }
     }
 
     /// The first `outputs` results of `op`.
@@ -60,7 +65,7 @@ impl Evaluator {
         outputs: usize,
     ) -> Result<Vec<Tensor>, KernelError> {
         let exec = Exec { cpu: self.target.cpu, pool: Pool::inline() };
-        evaluate(op, inputs, outputs, &self.target, exec)
+        evaluate(op, None, inputs, outputs, &self.target, exec)
     }
 }
 
@@ -82,6 +87,8 @@ pub(crate) fn run_on_heap(
     specs: &[(DType, Shape)],
     exec: Exec<'_>,
 ) -> Result<Vec<Tensor>, KernelError> {
+    let bytes = kernel.scratch_bytes();
+    let mut scratch = vec![0u64; bytes.div_ceil(8)];
     let mut memory: Vec<Memory> =
         specs.iter().map(|(dtype, shape)| Memory::new(*dtype, shape)).collect::<Result<_, _>>()?;
     let mut outputs = Outputs::new();
@@ -89,7 +96,8 @@ pub(crate) fn run_on_heap(
         outputs.push(TensorMut::new(*dtype, shape, memory.borrow())?);
     }
     let views = inputs.iter().map(|input| input.as_ref().map(Tensor::view)).collect();
-    let mut io = Io { inputs: views, outputs, exec };
+    let scratch = &mut bytemuck::cast_slice_mut(&mut scratch)[..bytes];
+    let mut io = Io { inputs: views, outputs, scratch, exec };
     kernel.run(&mut io)?;
     drop(io);
     specs.iter().zip(memory).map(|((dtype, shape), memory)| memory.finish(*dtype, shape)).collect()
@@ -153,13 +161,14 @@ impl DynamicKernel for OnHeap {
 /// An operator lowered anew for every run, because its operands' shapes depend on data.
 pub(crate) struct Late {
     pub(crate) op: Op,
+    pub(crate) result: Option<ValueId>,
     pub(crate) outputs: usize,
     pub(crate) target: Target,
 }
 
 impl DynamicKernel for Late {
     fn run(&self, inputs: &[Option<Tensor>], exec: Exec<'_>) -> Result<Vec<Tensor>, KernelError> {
-        evaluate(&self.op, inputs, self.outputs, &self.target, exec)
+        evaluate(&self.op, self.result, inputs, self.outputs, &self.target, exec)
     }
 
     fn info(&self) -> KernelInfo {

@@ -110,7 +110,7 @@ fn run_kernel(
             reads.push(range.clone());
         }
     }
-    let writes: SmallVec<[Range<usize>; 4]> = step
+    let mut writes: SmallVec<[Range<usize>; 4]> = step
         .outputs
         .iter()
         .map(|destination| match destination {
@@ -118,7 +118,9 @@ fn run_kernel(
             Destination::Heap(_) => 0..0,
         })
         .collect();
-    let (reads, writes) = context.arena.slices(&reads, &writes)?;
+    writes.push(step.scratch.clone());
+    let (reads, mut writes) = context.arena.slices(&reads, &writes)?;
+    let scratch = writes.pop().unwrap_or_default();
     let mut reads = reads.into_iter();
     let mut views = Inputs::new();
     for operand in &step.inputs {
@@ -137,7 +139,7 @@ fn run_kernel(
             outputs.push(TensorMut::new(*dtype, shape, DataMut::Bytes(bytes))?);
         }
     }
-    kernel.run(&mut Io { inputs: views, outputs, exec })
+    kernel.run(&mut Io { inputs: views, outputs, scratch, exec })
 }
 
 fn run_dynamic(

@@ -18,6 +18,9 @@ pub struct Io<'a> {
     /// Results in the operator's order, of the inferred types and shapes, uninitialised or holding
     /// old data.
     pub outputs: Outputs<'a>,
+    /// Working memory of [`Kernel::scratch_bytes`] bytes, holding old data; aligned for any element
+    /// type.
+    pub scratch: &'a mut [u8],
     /// Instructions and threads to work with.
     pub exec: Exec<'a>,
 }
@@ -50,6 +53,11 @@ pub trait Kernel: Send + Sync {
     /// afterwards: the kernel then finds that operand missing and its data in the result.
     fn in_place(&self) -> Option<usize> {
         None
+    }
+
+    /// Working memory that a run needs besides its results.
+    fn scratch_bytes(&self) -> usize {
+        0
     }
 }
 

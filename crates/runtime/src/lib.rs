@@ -14,6 +14,7 @@ mod lower;
 pub mod memory;
 mod model;
 mod plan;
+mod program;
 #[cfg(test)]
 mod tests;
 mod weights;

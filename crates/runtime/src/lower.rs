@@ -1,18 +1,39 @@
 //! Operators to kernels: one file for each family, the first that knows the operator answers.
 
 mod activation;
+mod attention;
+mod classical;
+mod control;
 mod convolution;
+mod einsum;
 mod elementwise;
+mod generation;
+mod indexing;
+mod encoders;
+mod loss;
 mod matmul;
 mod movement;
 mod nbits;
 mod normalization;
 mod quantization;
 mod quantized;
+mod random;
 mod reduction;
+mod resize;
+mod reals;
+mod recurrent;
 mod rowwise;
+mod selection;
+mod signal;
+mod stack;
+mod text;
 mod text_cast;
+mod tokens;
+mod transposed;
+mod trees;
 pub(crate) mod types;
+
+pub(crate) use control::bodies;
 
 use std::sync::Arc;
 
@@ -21,6 +42,7 @@ use landfall_graph::{Op, ValueId};
 use landfall_kernels::Cpu;
 use landfall_tensor::{DType, Shape, Tensor};
 
+use crate::program::{BodyCache, Limits};
 use crate::weights::WeightCache;
 use crate::{DynamicKernel, Kernel, KernelError};
 
@@ -43,6 +65,25 @@ pub(crate) struct Target {
     pub(crate) threads: usize,
     /// Packed weights, shared by every plan of a model.
     pub(crate) weights: Arc<WeightCache>,
+    /// Compiled bodies, shared by every plan of a model.
+    pub(crate) bodies: Arc<BodyCache>,
+    /// Bounds on each graph's plans.
+    pub(crate) limits: Limits,
+    /// How many bodies the graph is nested in.
+    pub(crate) depth: usize,
+}
+
+impl Target {
+    /// A target for a graph that is nobody's body.
+    pub(crate) fn new(cpu: Cpu, threads: usize, limits: Limits) -> Target {
+        let (weights, bodies) = (Arc::default(), Arc::default());
+        Target { cpu, threads, weights, bodies, limits, depth: 0 }
+    }
+
+    /// The same for a body: its constants are its own.
+    pub(crate) fn nested(&self) -> Target {
+        Target { depth: self.depth + 1, ..Target::new(self.cpu, self.threads, self.limits) }
+    }
 }
 
 /// One node to lower: its operator, what is known of its operands and results, and the target.
@@ -55,6 +96,8 @@ pub(crate) struct Site<'a> {
     pub(crate) outputs: &'a [Fact],
     /// The operands' ids, which key packed weights; `None` where there is no graph.
     pub(crate) ids: &'a [Option<ValueId>],
+    /// The first result's id, which keys compiled bodies; `None` where there is no graph.
+    pub(crate) result: Option<ValueId>,
     /// What to lower for.
     pub(crate) target: &'a Target,
 }
@@ -71,7 +114,24 @@ const RULES: &[Rule] = &[
     quantized::lower,
     nbits::lower,
     reduction::lower,
+    indexing::lower,
+    selection::lower,
+    generation::lower,
+    random::lower,
     normalization::lower,
+    transposed::lower,
+    attention::lower,
+    control::lower,
+    recurrent::lower,
+    trees::lower,
+    classical::lower,
+    encoders::lower,
+    text::lower,
+    resize::lower,
+    einsum::lower,
+    tokens::lower,
+    signal::lower,
+    loss::lower,
 ];
 
 /// The kernel for a node, or why there is none.
@@ -81,9 +141,9 @@ pub(crate) fn lower(site: &Site<'_>) -> Result<Lowered, KernelError> {
     })
 }
 
-/// Whether any family knows the operator, whatever its operands.
+/// Whether any family knows the operator, whatever its operands, not asking about its bodies.
 pub(crate) fn is_known(op: &Op, target: &Target) -> bool {
-    let site = Site { op, inputs: &[], outputs: &[], ids: &[], target };
+    let site = Site { op, inputs: &[], outputs: &[], ids: &[], result: None, target };
     RULES.iter().any(|rule| rule(&site).is_some())
 }
 
@@ -135,6 +195,18 @@ impl Site<'_> {
             .get(index)
             .and_then(|fact| fact.dtype)
             .ok_or_else(|| KernelError::Invalid(format!("result {index} has no known datatype")))
+    }
+
+    /// What the node's attributes become: made on first use, then shared by every plan. `make`
+    /// gives its size in bytes too.
+    pub(crate) fn compiled<T: Send + Sync + 'static>(
+        &self,
+        make: impl FnOnce() -> Result<(T, usize), KernelError>,
+    ) -> Result<Arc<T>, KernelError> {
+        match self.result {
+            Some(result) => self.target.weights.compiled(result, make),
+            None => make().map(|(made, _)| Arc::new(made)),
+        }
     }
 
     /// The constant operand `index` in a kernel's own layout: packed on first use, then shared by

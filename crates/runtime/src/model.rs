@@ -1,17 +1,17 @@
-//! A compiled model: plans by input shapes, working memory, threads.
+//! A compiled model: a program and the threads it runs on.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use landfall_graph::{DimSpec, Graph, NodeId, Signature, verify};
+use landfall_graph::{DimSpec, Graph, Signature, VerifyError};
 use landfall_kernels::{Cpu, Exec, Pool};
 use landfall_tensor::{Shape, Tensor, TensorError, TensorView};
 
-use crate::execute::{Context, Observer, execute};
-use crate::lower::{Target, is_known};
-use crate::plan::{self, Plan, node_error};
+use crate::execute::Observer;
+use crate::lower::Target;
+use crate::program::{Limits, Program, unsupported};
 use crate::weights::WeightCache;
-use crate::{CompileError, KernelError, RunError};
+use crate::{CompileError, RunError};
 
 /// How to compile and run.
 #[derive(Debug, Clone)]
@@ -32,26 +32,10 @@ impl Default for Options {
     }
 }
 
-/// A plan with the working memory of runs that have finished, for the next ones.
-struct Entry {
-    plan: Plan,
-    idle: Mutex<Vec<Context>>,
-}
-
 /// A graph ready to run on any input shapes its signature allows. Shared by all threads.
 pub struct Model {
-    graph: Graph,
-    order: Vec<NodeId>,
-    signature: Signature,
-    target: Target,
-    options: Options,
+    program: Program,
     pool: Pool,
-    /// Most recently used first.
-    plans: Mutex<Vec<(Vec<Shape>, Arc<Entry>)>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Model {
@@ -71,33 +55,25 @@ impl Model {
         options: &Options,
         packed: BTreeMap<String, Tensor>,
     ) -> Result<Model, CompileError> {
-        verify(&graph)?;
-        let order = graph
-            .schedule()
-            .map_err(|cycle| CompileError::Graph(landfall_graph::VerifyError(cycle.to_string())))?;
-        let weights = Arc::new(WeightCache::given(packed));
-        let target = Target { cpu: options.cpu, threads: options.threads.max(1), weights };
-        let unsupported: Vec<_> = graph
-            .nodes()
-            .filter(|(_, node)| !is_known(&node.op, &target))
-            .map(|(_, node)| {
-                let why = "there is no kernel for this operator".to_owned();
-                node_error(&graph, node, KernelError::Unsupported(why))
-            })
-            .collect();
+        let Options { max_plans, memory_limit_bytes, .. } = *options;
+        let limits = Limits { max_plans, memory_limit_bytes };
+        let target = Target {
+            weights: Arc::new(WeightCache::given(packed)),
+            ..Target::new(options.cpu, options.threads.max(1), limits)
+        };
+        let threads = target.threads;
+        let program = Program::new(graph, target)?;
+        let unsupported = unsupported(&program.graph, &program.target);
         if !unsupported.is_empty() {
             return Err(CompileError::Unsupported(unsupported));
         }
-        let pool = Pool::new(target.threads)
-            .map_err(|error| CompileError::Threads(target.threads, error.to_string()))?;
-        let signature = graph.signature();
-        let plans = Mutex::new(Vec::new());
-        let options = options.clone();
-        let model = Model { graph, order, signature, target, options, pool, plans };
+        let pool = Pool::new(threads)
+            .map_err(|error| CompileError::Threads(threads, error.to_string()))?;
+        let model = Model { program, pool };
         if let Some(shapes) = model.fixed_shapes() {
-            model.entry(&shapes).map_err(|error| match error {
+            model.program.entry(model.exec(), &shapes).map_err(|error| match error {
                 RunError::Node(node) => CompileError::Unsupported(vec![*node]),
-                other => CompileError::Graph(landfall_graph::VerifyError(other.to_string())),
+                other => CompileError::Graph(VerifyError(other.to_string())),
             })?;
         }
         Ok(model)
@@ -105,18 +81,18 @@ impl Model {
 
     /// Names, datatypes and shapes of inputs and outputs.
     pub fn signature(&self) -> &Signature {
-        &self.signature
+        &self.program.signature
     }
 
     /// The graph that runs.
     pub fn graph(&self) -> &Graph {
-        &self.graph
+        &self.program.graph
     }
 
     /// Every constant that the plans made so far read in a kernel's own layout, by a key that is
     /// stable for equal graphs. Layouts do not depend on the instruction set unless the key says.
     pub fn packed(&self) -> BTreeMap<String, Tensor> {
-        self.target.weights.export()
+        self.program.target.weights.export()
     }
 
     /// Runs once. `inputs` are in the signature's order.
@@ -130,14 +106,7 @@ impl Model {
         inputs: &[Tensor],
         observer: Option<Observer<'_>>,
     ) -> Result<Vec<Tensor>, RunError> {
-        let aligned: Vec<Tensor> = inputs.iter().map(Tensor::aligned).collect();
-        let views: Vec<TensorView<'_>> = aligned.iter().map(Tensor::view).collect();
-        let mut outputs = Vec::with_capacity(self.signature.outputs.len());
-        self.run_views(&views, observer, &mut |_, view| {
-            outputs.push(view.to_tensor()?);
-            Ok(())
-        })?;
-        Ok(outputs)
+        self.program.run(self.exec(), inputs, observer)
     }
 
     /// Runs once on borrowed inputs and hands every output to `emit` as a view, in the signature's
@@ -149,61 +118,11 @@ impl Model {
         observer: Option<Observer<'_>>,
         emit: &mut dyn FnMut(usize, TensorView<'_>) -> Result<(), TensorError>,
     ) -> Result<(), RunError> {
-        self.check(inputs)?;
-        let entry = match self.cached(inputs) {
-            Some(entry) => entry,
-            None => {
-                let shapes: Vec<Shape> = inputs.iter().map(|v| Shape::from(v.shape())).collect();
-                self.entry(&shapes)?
-            }
-        };
-        let idle = lock(&entry.idle).pop();
-        let mut context = idle.unwrap_or_else(|| Context::new(&entry.plan));
-        let result = execute(&entry.plan, &mut context, inputs, self.exec(), observer, emit);
-        if result.is_ok() {
-            lock(&entry.idle).push(context);
-        }
-        result
+        self.program.run_views(self.exec(), inputs, observer, emit)
     }
 
     fn exec(&self) -> Exec<'_> {
-        Exec { cpu: self.target.cpu, pool: &self.pool }
-    }
-
-    fn check(&self, inputs: &[TensorView<'_>]) -> Result<(), RunError> {
-        let specs = &self.signature.inputs;
-        if inputs.len() != specs.len() {
-            let message = format!("the model has {} inputs, got {}", specs.len(), inputs.len());
-            return Err(RunError::Input(message));
-        }
-        match specs.iter().zip(inputs).find_map(|(spec, input)| spec.mismatch(input)) {
-            Some(message) => Err(RunError::Input(message)),
-            None => Ok(()),
-        }
-    }
-
-    fn cached(&self, inputs: &[TensorView<'_>]) -> Option<Arc<Entry>> {
-        let mut plans = lock(&self.plans);
-        let same = |shapes: &[Shape]| {
-            shapes.len() == inputs.len()
-                && shapes.iter().zip(inputs).all(|(s, v)| **s == *v.shape())
-        };
-        let index = plans.iter().position(|(shapes, _)| same(shapes))?;
-        plans[..=index].rotate_right(1);
-        Some(plans[0].1.clone())
-    }
-
-    fn entry(&self, shapes: &[Shape]) -> Result<Arc<Entry>, RunError> {
-        let plan = plan::build(&self.graph, &self.order, shapes, &self.target, self.exec())?;
-        if plan.arena_bytes > self.options.memory_limit_bytes {
-            let limit = self.options.memory_limit_bytes;
-            return Err(RunError::Memory { needed: plan.arena_bytes, limit });
-        }
-        let entry = Arc::new(Entry { plan, idle: Mutex::new(Vec::new()) });
-        let mut plans = lock(&self.plans);
-        plans.insert(0, (shapes.to_vec(), entry.clone()));
-        plans.truncate(self.options.max_plans.max(1));
-        Ok(entry)
+        Exec { cpu: self.program.target.cpu, pool: &self.pool }
     }
 
     /// The input shapes, if the signature fixes all of them.
@@ -213,12 +132,18 @@ impl Model {
                 .map(|dim| if let DimSpec::Known(n) = dim { Some(*n) } else { None })
                 .collect::<Option<Shape>>()
         };
-        self.signature.inputs.iter().map(|spec| shape(spec.dims.as_ref()?)).collect()
+        self.signature().inputs.iter().map(|spec| shape(spec.dims.as_ref()?)).collect()
+    }
+
+    /// Plans for inputs of these shapes now, in the signature's order, so that the first run does
+    /// not have to.
+    pub fn prepare(&self, shapes: &[Shape]) -> Result<(), RunError> {
+        self.program.planned(self.exec(), shapes).map(|_| ())
     }
 
     /// The lowering report for inputs of these shapes: one line for each step, in order.
     pub fn report(&self, shapes: &[Shape]) -> Result<Report, RunError> {
-        let entry = self.entry(shapes)?;
+        let entry = self.program.planned(self.exec(), shapes)?;
         let steps = entry.plan.steps.iter().map(|step| StepReport {
             node: step.node.clone(),
             op: step.op,
@@ -228,7 +153,7 @@ impl Model {
             steps: steps.collect(),
             arena_bytes: entry.plan.arena_bytes,
             lower_bound_bytes: entry.plan.lower_bound_bytes,
-            packed_bytes: self.target.weights.bytes(),
+            packed_bytes: self.program.target.weights.bytes(),
         })
     }
 }

@@ -13,7 +13,7 @@ use landfall_kernels::Exec;
 use landfall_tensor::{DType, Shape, Tensor};
 
 use crate::evaluate::{Late, OnHeap, evaluate, specs};
-use crate::lower::{Lowered, Site, Target, lower};
+use crate::lower::{Lowered, Site, Target, bodies, lower};
 use crate::memory::{self, MemoryPlan, Request};
 use crate::{DynamicKernel, Kernel, KernelError, KernelInfo, NodeError};
 
@@ -36,6 +36,8 @@ pub(crate) struct Step {
     pub(crate) work: Work,
     pub(crate) inputs: Vec<Option<Operand>>,
     pub(crate) outputs: Vec<Destination>,
+    /// Working memory in the arena.
+    pub(crate) scratch: Range<usize>,
     /// Heap slots that nothing reads after this step.
     pub(crate) dead_slots: Vec<usize>,
 }
@@ -94,6 +96,8 @@ enum Place {
 struct Draft {
     id: NodeId,
     work: Work,
+    /// Index of a memory request.
+    scratch: Option<usize>,
 }
 
 struct Planner<'a> {
@@ -180,6 +184,7 @@ impl<'a> Planner<'a> {
             inputs: &operands,
             outputs: &results,
             ids: &node.inputs,
+            result: node.outputs.first().copied(),
             target: self.target,
         };
         let known = specs(&results).ok();
@@ -202,6 +207,7 @@ impl<'a> Planner<'a> {
             (Err(error), Some(_)) => return Err(error),
             (_, None) => Work::Dynamic(Box::new(Late {
                 op: node.op.clone(),
+                result: node.outputs.first().copied(),
                 outputs: node.outputs.len(),
                 target: self.target.clone(),
             })),
@@ -226,7 +232,15 @@ impl<'a> Planner<'a> {
             });
             self.facts[output.index()] = fact;
         }
-        self.drafts.push(Draft { id, work });
+        let bytes = match &work {
+            Work::Kernel(kernel) => kernel.scratch_bytes(),
+            Work::Dynamic(_) => 0,
+        };
+        let scratch = (bytes > 0).then(|| {
+            self.requests.push(Request { bytes, first: step, last: step });
+            self.requests.len() - 1
+        });
+        self.drafts.push(Draft { id, work, scratch });
     }
 
     /// The node's results, if they follow from what is known now and are small.
@@ -259,7 +273,7 @@ impl<'a> Planner<'a> {
         if !small || node.outputs.is_empty() || is_random(&node.op) {
             return None;
         }
-        evaluate(&node.op, &inputs, node.outputs.len(), self.target, self.exec).ok()
+        evaluate(&node.op, None, &inputs, node.outputs.len(), self.target, self.exec).ok()
     }
 
     fn place(&self, id: ValueId) -> Option<&Place> {
@@ -327,8 +341,9 @@ impl<'a> Planner<'a> {
         for ((draft, (inputs, outputs)), dead_slots) in drafts {
             let Some(node) = self.graph.node(draft.id) else { continue };
             let name = node_error(self.graph, node, KernelError::Invalid(String::new())).node;
-            let op = node.op.name();
-            steps.push(Step { node: name, op, work: draft.work, inputs, outputs, dead_slots });
+            let (op, work) = (node.op.name(), draft.work);
+            let scratch = draft.scratch.map_or(0..0, |request| memory.ranges[request].clone());
+            steps.push(Step { node: name, op, work, inputs, outputs, scratch, dead_slots });
         }
         Plan {
             steps,
@@ -397,7 +412,12 @@ fn fact_bytes(fact: &Fact) -> usize {
     elements.saturating_mul(fact.dtype.map_or(0, DType::size))
 }
 
+/// Whether the operator, or one in its bodies, draws random numbers.
 fn is_random(op: &Op) -> bool {
+    let drawn_inside = |(_, body): (_, &Graph)| body.nodes().any(|(_, node)| is_random(&node.op));
+    if bodies(op).into_iter().any(drawn_inside) {
+        return true;
+    }
     matches!(
         op,
         Op::Bernoulli(_)

@@ -1,19 +1,28 @@
 //! Constants in the layouts that kernels want, made once for each model or taken from a package.
 
+use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use landfall_graph::ValueId;
 use landfall_tensor::Tensor;
 
 use crate::KernelError;
 
-/// Packed constants by value and layout.
+/// What a node's attributes became, and its size in bytes.
+type Compiled = (Arc<dyn Any + Send + Sync>, usize);
+
+/// Packed constants by value and layout, and compiled attributes by the node's first result.
 #[derive(Default)]
 pub(crate) struct WeightCache {
     packed: Mutex<HashMap<(ValueId, &'static str), Tensor>>,
     /// Packed earlier, by [`key`]; consulted before packing.
     given: BTreeMap<String, Tensor>,
+    compiled: Mutex<HashMap<(ValueId, TypeId), Compiled>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The name of a packed constant outside this process: stable for one graph.
@@ -24,7 +33,7 @@ fn key(id: ValueId, layout: &str) -> String {
 impl WeightCache {
     /// A cache that starts with constants packed earlier for the same graph.
     pub(crate) fn given(given: BTreeMap<String, Tensor>) -> WeightCache {
-        WeightCache { packed: Mutex::default(), given }
+        WeightCache { given, ..WeightCache::default() }
     }
 
     /// The constant in that layout, packing it now if no plan has yet.
@@ -34,7 +43,7 @@ impl WeightCache {
         layout: &'static str,
         pack: impl FnOnce() -> Result<Tensor, KernelError>,
     ) -> Result<Tensor, KernelError> {
-        let mut packed = self.lock();
+        let mut packed = lock(&self.packed);
         if let Some(tensor) = packed.get(&(id, layout)) {
             return Ok(tensor.clone());
         }
@@ -48,16 +57,33 @@ impl WeightCache {
 
     /// Every constant in use, by a key that is stable for one graph.
     pub(crate) fn export(&self) -> BTreeMap<String, Tensor> {
-        let packed = self.lock();
+        let packed = lock(&self.packed);
         packed.iter().map(|((id, layout), tensor)| (key(*id, layout), tensor.clone())).collect()
+    }
+
+    /// What the attributes of a node become, making it now if no plan has yet; `make` gives its
+    /// size in bytes too.
+    pub(crate) fn compiled<T: Send + Sync + 'static>(
+        &self,
+        result: ValueId,
+        make: impl FnOnce() -> Result<(T, usize), KernelError>,
+    ) -> Result<Arc<T>, KernelError> {
+        let mut compiled = lock(&self.compiled);
+        let key = (result, TypeId::of::<T>());
+        let found = compiled.get(&key).and_then(|(any, _)| any.clone().downcast().ok());
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let (made, bytes) = make()?;
+        let made = Arc::new(made);
+        compiled.insert(key, (made.clone(), bytes));
+        Ok(made)
     }
 
     /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
-        self.lock().values().filter_map(Tensor::bytes).map(<[u8]>::len).sum()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<(ValueId, &'static str), Tensor>> {
-        self.packed.lock().unwrap_or_else(PoisonError::into_inner)
+        let tensors: usize =
+            lock(&self.packed).values().filter_map(Tensor::bytes).map(<[u8]>::len).sum();
+        tensors + lock(&self.compiled).values().map(|(_, bytes)| bytes).sum::<usize>()
     }
 }

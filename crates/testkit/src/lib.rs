@@ -1,1 +1,3 @@
-//! Test support: reference evaluation, generators, a fake clock.
+//! Test support: files of test data.
+
+pub mod npz;

@@ -47,7 +47,7 @@ const CRATES: &[Row] = &[
     row("predict", 4, &["runtime", "package", "registry", "features", "graph", "tensor"]),
     row("compress", 4, &["train", "optimize", "runtime", "graph", "tensor"]),
     row("delivery", 4, &["registry", "monitor"]),
-    row("testkit", 4, &["graph", "tensor"]),
+    row("testkit", 4, &["tensor"]),
     row("landfall", 5, EVERYTHING),
     row("xtask", 6, EVERYTHING),
 ];

@@ -98,7 +98,12 @@ impl Window<'_> {
     }
 }
 
-fn at(list: &[i64], index: usize, default: usize, min: usize) -> Result<usize, InferError> {
+pub(super) fn at(
+    list: &[i64],
+    index: usize,
+    default: usize,
+    min: usize,
+) -> Result<usize, InferError> {
     let Some(&value) = list.get(index) else { return Ok(default) };
     usize::try_from(value)
         .ok()

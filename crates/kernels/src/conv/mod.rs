@@ -4,12 +4,14 @@
 //! depthwise convolution is computed directly, vectorised over channels.
 
 mod depthwise;
+mod planes;
 mod pooling;
 pub(crate) mod rows;
 #[cfg(test)]
 mod tests;
 mod window;
 
+pub use planes::{TransposedConv, conv_planes, transposed_conv};
 pub use pooling::{average_pool, global_average_pool, max_pool};
 pub use window::Window2d;
 

@@ -4,10 +4,12 @@
 mod convolution;
 mod matmul;
 mod pooling;
+mod transposed;
 
 pub use convolution::{DirectConv, direct_conv};
 pub use matmul::{Product, Scalar, matmul_direct};
-pub use pooling::{DirectPool, PoolFn, direct_pool};
+pub use pooling::{DirectPool, MaxIndices, PoolFn, direct_max_pool, direct_pool};
+pub use transposed::direct_transposed;
 
 /// Spatial axes that direct loops handle; fewer are padded with extents of 1.
 pub const SPATIAL: usize = 3;

@@ -3,7 +3,8 @@
 use super::Window3d;
 use crate::Exec;
 use crate::elementwise::{Float, Wide};
-use crate::parallel::over_chunks;
+use crate::parallel::{over_chunks, over_range};
+use crate::shared::SharedMut;
 
 /// What is computed of a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,6 +83,66 @@ pub fn direct_pool<T: Float>(exec: Exec<'_>, pool: &DirectPool, input: &[T], out
                         T::narrow(<T::Wide as Wide>::of(sum.to_f64().powf(p.recip())))
                     }
                 };
+            }
+        }
+    });
+}
+
+/// Which element of a window a maximum was.
+#[derive(Debug)]
+pub struct MaxIndices<'a> {
+    /// For every output the element's index in the whole input.
+    pub indices: &'a mut [i64],
+    /// Count the last spatial axis slowest within a plane, not fastest.
+    pub column_major: bool,
+}
+
+/// Largest element of every window of every plane, and where it was; the first of equals.
+/// Windows without elements give `lowest` at index 0 of their plane.
+///
+/// # Panics
+/// If a slice has the wrong length.
+pub fn direct_max_pool<T: Copy + PartialOrd + Send + Sync>(
+    exec: Exec<'_>,
+    w: &Window3d,
+    lowest: T,
+    input: &[T],
+    out: &mut [T],
+    indices: Option<MaxIndices<'_>>,
+) {
+    let (pixels, outputs) = (w.input.iter().product::<usize>(), w.output.iter().product::<usize>());
+    if out.is_empty() {
+        return;
+    }
+    let planes = out.len() / outputs;
+    assert_eq!(input.len(), planes * pixels, "input length");
+    assert!(indices.as_ref().is_none_or(|i| i.indices.len() == out.len()), "indices length");
+    let column_major = indices.as_ref().is_some_and(|i| i.column_major);
+    let shared = SharedMut::new(out);
+    let places = indices.map(|i| SharedMut::new(i.indices));
+    let cost = outputs.saturating_mul(w.kernel.iter().product::<usize>());
+    over_range(exec, planes, cost, &|range| {
+        for plane in range {
+            let source = &input[plane * pixels..][..pixels];
+            // SAFETY: parts own disjoint planes.
+            let out = unsafe { shared.range(plane * outputs, outputs) };
+            // SAFETY: as above.
+            let mut places = places.map(|p| unsafe { p.range(plane * outputs, outputs) });
+            for (i, position) in w.positions().enumerate() {
+                let mut best: Option<(T, usize)> = None;
+                w.taps(position, |_, [z, y, x]| {
+                    let value = source[(z * w.input[1] + y) * w.input[2] + x];
+                    if best.is_none_or(|(largest, _)| value > largest) {
+                        let column = (x * w.input[1] + y) * w.input[0] + z;
+                        let row = (z * w.input[1] + y) * w.input[2] + x;
+                        best = Some((value, if column_major { column } else { row }));
+                    }
+                });
+                let (value, at) = best.unwrap_or((lowest, 0));
+                out[i] = value;
+                if let Some(places) = &mut places {
+                    places[i] = (plane * pixels + at) as i64;
+                }
             }
         }
     });

@@ -14,6 +14,7 @@ mod tests;
 
 pub use arg::{ArgExtreme, arg_extreme, hard_max};
 pub use fold::Reducible;
+pub(crate) use fold::{larger, smaller};
 pub use layout::ReduceLayout;
 pub use scan::{Scan, scan};
 

@@ -3,7 +3,13 @@
 //! Every command ends with 0 if it did what was asked, 1 if it ran and the answer is no, 2 if its
 //! arguments or input are wrong.
 
+mod bench;
+mod demo;
+mod inspect;
+mod package;
+mod run;
 mod serve;
+mod table;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,7 +28,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::RunArguments),
+    Inspect(inspect::InspectArguments),
+    Bench(bench::BenchArguments),
+    Package(package::PackageArguments),
     Serve(serve::ServeArguments),
+    Demo(demo::DemoArguments),
 }
 
 /// Why a command did not do what was asked.
@@ -44,7 +55,12 @@ pub fn main_with(opener: Arc<dyn OpenModel>) -> ExitCode {
     // Prints help and usage errors itself; the latter end with 2.
     let arguments = Arguments::parse();
     let done = match arguments.command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Package(arguments) => package::run(&arguments),
         Command::Serve(arguments) => serve::run(arguments, opener),
+        Command::Demo(arguments) => demo::run(&arguments),
     };
     let (error, code) = match done {
         Ok(()) => return ExitCode::SUCCESS,

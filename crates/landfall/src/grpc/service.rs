@@ -37,7 +37,7 @@ impl Inference {
     fn reply<T>(&self, begun: Instant, result: Result<T, Status>) -> Result<Response<T>, Status> {
         let code = result.as_ref().err().map_or(Code::Ok, Status::code);
         drop(Counted { metrics: &self.0.metrics, method: GrpcMethod::Other, code, begun });
-        result.map(Response::new)
+        result.map(plain)
     }
 
     fn metadata(&self, name: String, version: &str) -> Result<ModelMetadataResponse, Status> {
@@ -125,6 +125,19 @@ impl Inference {
     }
 }
 
+/// Most clients accept gzip without wishing for it, and setting up a compressor costs more than a
+/// short reply.
+fn plain<T>(message: T) -> Response<T> {
+    let mut response = Response::new(message);
+    response.disable_compression();
+    response
+}
+
+/// Whether the client compresses what it sends, and so wishes for compressed replies.
+fn compresses<T>(request: &Request<T>) -> bool {
+    request.metadata().get("grpc-encoding").is_some_and(|coding| coding != "identity")
+}
+
 fn unsupported(what: &str) -> Status {
     Status::unimplemented(format!("{what} is not supported by this server"))
 }
@@ -180,16 +193,14 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<ModelInferRequest>,
     ) -> Result<Response<ModelInferResponse>, Status> {
-        let metadata = request.metadata();
-        let compressed = metadata.get("grpc-encoding").is_some_and(|coding| coding != "identity");
-        let key = metadata.get(ROUTING_KEY).and_then(|key| key.to_str().ok()).map(str::to_owned);
+        let compressed = compresses(&request);
+        let key = request
+            .metadata()
+            .get(ROUTING_KEY)
+            .and_then(|key| key.to_str().ok())
+            .map(str::to_owned);
         let reply = infer(&self.0, GrpcMethod::Infer, request.into_inner(), key).await?;
-        let mut response = Response::new(reply);
-        // Most clients accept gzip without wishing for it; one that sends it does.
-        if !compressed {
-            response.disable_compression();
-        }
-        Ok(response)
+        Ok(if compressed { Response::new(reply) } else { plain(reply) })
     }
 
     type ModelStreamInferStream =
@@ -201,14 +212,10 @@ impl GrpcInferenceService for Inference {
     ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
         let errors_end_it =
             request.metadata().get(STREAM_ERRORS).is_some_and(|value| value == "true");
-        let compressed =
-            request.metadata().get("grpc-encoding").is_some_and(|coding| coding != "identity");
+        let compressed = compresses(&request);
         let replies = stream::answer(Arc::clone(&self.0), request.into_inner(), errors_end_it);
-        let mut response = Response::new(Box::pin(replies) as Self::ModelStreamInferStream);
-        if !compressed {
-            response.disable_compression();
-        }
-        Ok(response)
+        let replies = Box::pin(replies) as Self::ModelStreamInferStream;
+        Ok(if compressed { Response::new(replies) } else { plain(replies) })
     }
 
     async fn model_config(

@@ -5,12 +5,14 @@
 
 use landfall_graph::infer::Window;
 use landfall_graph::{AutoPad, Op, PoolKind};
+use landfall_kernels::elementwise::CastElement;
 use landfall_kernels::generic::{
-    DirectConv, DirectPool, PoolFn, Scalar, Window3d, direct_conv, direct_pool,
+    DirectConv, DirectPool, MaxIndices, PoolFn, Scalar, Window3d, direct_conv, direct_max_pool,
+    direct_pool,
 };
 use landfall_kernels::{
-    Activation, Conv2d, Epilogue, RowsMut, RowsRef, Window2d, activate, average_pool, conv2d,
-    max_pool,
+    Activation, Conv2d, Epilogue, RowsMut, RowsRef, Window2d, activate, average_pool, conv_planes,
+    conv2d, max_pool,
 };
 use landfall_tensor::{DType, Shape, Tensor};
 
@@ -56,7 +58,6 @@ pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
             let function = activation(op.activation);
             lower_conv(site, &conv!(op, AutoPad::NotSet, function, op.channels_last))
         }
-        Op::MaxPool(_) if site.outputs.len() > 1 => return None,
         Op::MaxPool(op) => pool!(op, op.auto_pad, PoolFn::Max, false),
         Op::AveragePool(op) => pool!(op, op.auto_pad, average(op.count_include_pad), false),
         Op::LpPool(op) => pool!(op, op.auto_pad, PoolFn::Norm(op.p as f64), false),
@@ -190,7 +191,37 @@ fn lower_conv(site: &Site<'_>, attributes: &Attributes<'_>) -> Result<Lowered, K
         window,
         channels_last: last,
     };
+    if site.dtype(0)? == DType::F32 && !last && !site.has(3) {
+        let isa = site.target.cpu.isa().name();
+        return boxed(Planes { isa, conv, activation: attributes.activation });
+    }
     boxed(Direct { conv, activation: attributes.activation })
+}
+
+/// Convolution of channels before pixels, with weights as they are.
+struct Planes {
+    isa: &'static str,
+    conv: DirectConv,
+    activation: Activation,
+}
+
+impl Kernel for Planes {
+    fn run(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
+        let (x, w) = (io.input(0)?.as_slice::<f32>()?, io.input(1)?.as_slice::<f32>()?);
+        let bias = io.optional(2).map(|view| view.as_slice::<f32>()).transpose()?;
+        let (exec, out) = (io.exec, io.outputs[0].as_mut_slice::<f32>()?);
+        conv_planes(exec, &self.conv, [x, w], bias, out);
+        activate(exec, self.activation, out);
+        Ok(())
+    }
+
+    fn info(&self) -> KernelInfo {
+        let kernel = "conv_columns_gemm_f32";
+        KernelInfo { kernel, isa: self.isa, precision: "f32", reason: String::new() }.because(
+            "gathers columns: the image is not channels last, the weights are not constant, or \
+             there are three spatial axes",
+        )
+    }
 }
 
 /// Channels-last convolution with packed weights.
@@ -235,10 +266,7 @@ struct Direct {
 }
 
 impl Direct {
-    fn epilogue<T: Scalar + landfall_kernels::elementwise::CastElement>(
-        &self,
-        io: &mut Io<'_>,
-    ) -> Result<(), KernelError> {
+    fn epilogue<T: Scalar + CastElement>(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
         let (bias, residual) = (io.optional(2), io.optional(3));
         let pixels =
             if self.conv.channels_last { 1 } else { self.conv.window.output.iter().product() };
@@ -311,22 +339,20 @@ fn lower_pool(
         ceil_mode: attributes.ceil_mode,
     };
     let (window, pad_end) = window3(&window, spatial(&x, channels_last))?;
-    let dtype = site.dtype(0)?;
-    let bytes = matches!(dtype, DType::U8 | DType::I8) && matches!(function, PoolFn::Max);
-    if channels_last || bytes {
-        // Planes of bytes are images of one channel.
-        let (images, depth) = match channels_last {
-            true => (x[0], channels(&x, true)),
-            false => (x[0] * channels(&x, false), 1),
+    if channels_last {
+        let window = window2(x[0], channels(&x, true), &window, &pad_end);
+        let dtype = site.dtype(0)?;
+        let bytes = matches!(dtype, DType::U8 | DType::I8) && function == PoolFn::Max;
+        let Some(window) = window.filter(|_| dtype == DType::F32 || bytes) else {
+            return KernelError::unsupported(
+                "channels-last pooling needs f32, or bytes of which the largest is wanted, and two \
+                 spatial axes",
+            );
         };
-        let window = window2(images, depth, &window, &pad_end);
-        let Some(window) = window.filter(|_| bytes || dtype == DType::F32) else {
-            return KernelError::unsupported(format!(
-                "pooling of {dtype} needs f32, or the largest of 8-bit integers, and two spatial \
-                 axes"
-            ));
-        };
-        return boxed(LastPool { window, function, channels_last });
+        return boxed(LastPool { window, function });
+    }
+    if let Op::MaxPool(op) = site.op {
+        return boxed(MaxPlanes { window, column_major: op.storage_order });
     }
     boxed(PlanePool(DirectPool { window, pad_end, function }))
 }
@@ -350,41 +376,65 @@ fn lower_global(site: &Site<'_>, function: PoolFn) -> Result<Lowered, KernelErro
 struct LastPool {
     window: Window2d,
     function: PoolFn,
-    channels_last: bool,
 }
 
 impl Kernel for LastPool {
     fn run(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
-        let (input, exec, window) = (io.input(0)?, io.exec, &self.window);
+        let (input, exec) = (io.input(0)?, io.exec);
         let out = &mut io.outputs[0];
-        match (input.dtype(), self.function) {
-            (DType::U8, PoolFn::Max) => {
-                max_pool::<u8>(exec, window, input.as_slice()?, out.as_mut_slice()?);
+        match input.dtype() {
+            DType::U8 => {
+                max_pool::<u8>(exec, &self.window, input.as_slice()?, out.as_mut_slice()?);
+                return Ok(());
             }
-            (DType::I8, PoolFn::Max) => {
-                max_pool::<i8>(exec, window, input.as_slice()?, out.as_mut_slice()?);
+            DType::I8 => {
+                max_pool::<i8>(exec, &self.window, input.as_slice()?, out.as_mut_slice()?);
+                return Ok(());
             }
-            (_, PoolFn::Max) => {
-                max_pool::<f32>(exec, window, input.as_slice()?, out.as_mut_slice()?);
-            }
-            (_, PoolFn::Average | PoolFn::AverageWithPadding) => {
-                let with_padding = self.function == PoolFn::AverageWithPadding;
-                let (input, out) = (input.as_slice()?, out.as_mut_slice()?);
-                average_pool(exec, window, with_padding, input, out);
-            }
-            (_, PoolFn::Norm(_)) => {
-                return KernelError::unsupported("Lp pooling, channels last");
-            }
+            _ => {}
+        }
+        let (input, out) = (input.as_slice::<f32>()?, out.as_mut_slice()?);
+        match self.function {
+            PoolFn::Max => max_pool(exec, &self.window, input, out),
+            PoolFn::Average => average_pool(exec, &self.window, false, input, out),
+            PoolFn::AverageWithPadding => average_pool(exec, &self.window, true, input, out),
+            PoolFn::Norm(_) => return KernelError::unsupported("Lp pooling, channels last"),
         }
         Ok(())
     }
 
     fn info(&self) -> KernelInfo {
-        match self.channels_last {
-            true => KernelInfo::portable("pool_channels_last", "any"),
-            false => KernelInfo::portable("pool_planes", "int8")
-                .because("the image is not channels last"),
-        }
+        KernelInfo::portable("pool_channels_last", "any")
+    }
+}
+
+/// Largest elements plane by plane, with their places if they are wanted.
+struct MaxPlanes {
+    window: Window3d,
+    column_major: bool,
+}
+
+impl Kernel for MaxPlanes {
+    fn run(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
+        let (input, exec) = (io.input(0)?, io.exec);
+        let (out, places) = io.outputs.split_at_mut(1);
+        let indices = match places.first_mut() {
+            Some(view) => {
+                let (indices, column_major) = (view.as_mut_slice()?, self.column_major);
+                Some(MaxIndices { indices, column_major })
+            }
+            None => None,
+        };
+        number_type!(input.dtype(), T => {
+            let (input, out) = (input.as_slice::<T>()?, out[0].as_mut_slice::<T>()?);
+            let lowest = T::from_real(f64::NEG_INFINITY);
+            direct_max_pool(exec, &self.window, lowest, input, out, indices);
+        });
+        Ok(())
+    }
+
+    fn info(&self) -> KernelInfo {
+        KernelInfo::portable("max_pool_direct", "any").because("the image is not channels last")
     }
 }
 

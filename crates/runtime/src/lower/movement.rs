@@ -26,6 +26,7 @@ pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
             boxed(Fill(value.unwrap_or_else(|| vec![0; 4])))
         }
         Op::Pad(op) => lower_pad(site, op.mode),
+        Op::CenterCropPad(op) => lower_center(site, &op.axes),
         _ => return None,
     })
 }
@@ -432,6 +433,26 @@ fn lower_pad(site: &Site<'_>, mode: PadMode) -> Result<Lowered, KernelError> {
     boxed(Pad { tables, strides: shape.strides().to_vec() })
 }
 
+/// Crops or pads with zeros to both sides alike. Of an odd number of elements the one more is
+/// cropped, or padded, at the end.
+fn lower_center(site: &Site<'_>, axes: &[i64]) -> Result<Lowered, KernelError> {
+    let (shape, out) = (site.shape(0)?, site.output_shape(0)?);
+    let mut tables = Vec::with_capacity(shape.rank());
+    for (axis, (&from, &to)) in shape.iter().zip(out.iter()).enumerate() {
+        let listed =
+            axes.is_empty() || axes.iter().any(|&a| resolve_axis(a, shape.rank()) == Ok(axis));
+        if !listed && from != to {
+            return KernelError::invalid(format!("axis {axis} changes and is not listed"));
+        }
+        let source = |o: usize| match from >= to {
+            true => Some(o + (from - to) / 2),
+            false => o.checked_sub((to - from) / 2).filter(|&at| at < from),
+        };
+        tables.push((0..to).map(source).collect());
+    }
+    boxed(Pad { tables, strides: shape.strides().to_vec() })
+}
+
 /// The source position that padded position `i` (from the first source element) reads.
 fn source_of(i: i64, extent: i64, mode: PadMode) -> Option<usize> {
     let inside = (0..extent).contains(&i);
@@ -451,6 +472,9 @@ fn source_of(i: i64, extent: i64, mode: PadMode) -> Option<usize> {
 impl Kernel for Pad {
     fn run(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
         let input = io.input(0)?;
+        if input.dtype() == DType::String {
+            return self.run_text(io);
+        }
         let size = input.dtype().size();
         let source = input.bytes().ok_or_else(mixed)?;
         let value = io.optional(2).and_then(|view| view.bytes()).unwrap_or(&[0; 8]);
@@ -466,6 +490,22 @@ impl Kernel for Pad {
 }
 
 impl Pad {
+    /// Text is moved by way of its indices, of which 0 stands for the constant.
+    fn run_text(&self, io: &mut Io<'_>) -> Result<(), KernelError> {
+        let source = io.input(0)?.strings()?;
+        let value = io.optional(2).map(|view| view.strings()).transpose()?;
+        let value = value.and_then(<[String]>::first).cloned().unwrap_or_default();
+        let out = io.outputs[0].strings_mut()?;
+        let index: Vec<u64> = (1..=source.len() as u64).collect();
+        let mut order = vec![0u64; out.len()];
+        let parts = (bytemuck::cast_slice(&index), &[0; 8][..], 8);
+        self.fill(0, Some(0), parts, bytemuck::cast_slice_mut(&mut order));
+        for (o, at) in out.iter_mut().zip(order) {
+            o.clone_from(at.checked_sub(1).map_or(&value, |at| &source[at as usize]));
+        }
+        Ok(())
+    }
+
     /// Fills the block of result indices below `axis`, whose source starts at element `base`.
     fn fill(
         &self,

@@ -1,0 +1,106 @@
+//! An inspection as people read it.
+
+use std::fmt::Write;
+
+use super::gather::{Extent, Inspection, Spec};
+use crate::commands::table::Table;
+
+/// The whole report.
+pub(super) fn text(inspection: &Inspection) -> String {
+    let mut text = format!("{}\n", inspection.model);
+    head(inspection, &mut text);
+    signature(inspection, &mut text);
+    if !inspection.unsupported.is_empty() {
+        let mut table = Table::new(&["unsupported node", "operator", "reason"]);
+        for node in &inspection.unsupported {
+            table.row([node.name.clone(), node.operator.clone(), node.reason.clone()]);
+        }
+        let _ = write!(text, "\n{table}");
+    }
+    lowering(inspection, &mut text);
+    text
+}
+
+fn head(inspection: &Inspection, text: &mut String) {
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "  {name:<12}{value}");
+        }
+    };
+    for (name, value) in &inspection.metadata {
+        line(name, value.chars().take(160).collect());
+    }
+    line("size", format!("{:.2} MB", inspection.bytes as f64 / 1e6));
+    line("parameters", inspection.parameters.to_string());
+    if let Some(flops) = inspection.flops {
+        line("operations", format!("{:.3} million a run{}", flops as f64 / 1e6, at(inspection)));
+    }
+    let count = |(operator, count): (&&str, &usize)| format!("{operator} {count}");
+    let operators: Vec<String> = inspection.operators.iter().map(count).collect();
+    line("operators", operators.join(", "));
+    if let Some(passes) = &inspection.passes {
+        let change = |(pass, changes): &(&str, usize)| format!("{pass} {changes}");
+        let changes: Vec<String> = passes.changes.iter().map(change).collect();
+        let (before, after) = (passes.nodes_before, passes.nodes_after);
+        line("optimised", format!("{before} nodes to {after}: {}", changes.join(", ")));
+    }
+    if let Some(memory) = &inspection.memory {
+        let mb = |bytes: usize| bytes as f64 / 1e6;
+        line(
+            "memory",
+            format!(
+                "{:.2} MB a run (no plan needs less than {:.2}), {:.2} MB of packed weights",
+                mb(memory.arena_bytes),
+                mb(memory.lower_bound_bytes),
+                mb(memory.packed_bytes)
+            ),
+        );
+    }
+}
+
+/// The shapes that a figure is for, if the model leaves any open.
+fn at(inspection: &Inspection) -> String {
+    let free = |spec: &Spec| {
+        let shape = spec.shape.as_deref().unwrap_or_default();
+        shape.iter().any(|extent| matches!(extent, Extent::Free(_)))
+    };
+    if !inspection.inputs.iter().any(free) {
+        return String::new();
+    }
+    let shapes = inspection.shapes.iter().take(3);
+    let shapes: Vec<String> = shapes.map(|(name, shape)| format!("{name} {shape:?}")).collect();
+    format!(" at {} (free axes are 1 unless --shape says otherwise)", shapes.join(", "))
+}
+
+fn signature(inspection: &Inspection, text: &mut String) {
+    let mut table = Table::new(&["", "name", "datatype", "shape"]);
+    let sides = [("input", &inspection.inputs), ("output", &inspection.outputs)];
+    for (side, specs) in sides {
+        for spec in specs {
+            let shape = spec.shape.as_ref().map_or("any".to_owned(), |shape| shape_text(shape));
+            table.row([side.to_owned(), spec.name.clone(), spec.datatype.to_owned(), shape]);
+        }
+    }
+    let _ = write!(text, "\n{table}");
+}
+
+fn shape_text(shape: &[Extent]) -> String {
+    let extent = |extent: &Extent| match extent {
+        Extent::Known(extent) => extent.to_string(),
+        Extent::Free(name) => name.clone(),
+    };
+    format!("[{}]", shape.iter().map(extent).collect::<Vec<_>>().join(","))
+}
+
+fn lowering(inspection: &Inspection, text: &mut String) {
+    if inspection.nodes.is_empty() {
+        return;
+    }
+    let mut table = Table::new(&["node", "operator", "kernel", "isa", "precision", "reason"]);
+    for node in &inspection.nodes {
+        let words = [node.operator, node.kernel, node.isa, node.precision].map(str::to_owned);
+        let [operator, kernel, isa, precision] = words;
+        table.row([node.name.clone(), operator, kernel, isa, precision, node.reason.clone()]);
+    }
+    let _ = write!(text, "\n{table}");
+}

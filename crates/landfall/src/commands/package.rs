@@ -1,0 +1,190 @@
+//! `landfall package`: a model and everything needed to serve it, in one file.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use landfall_graph::Graph;
+use landfall_package::steps::Resolved;
+use landfall_package::{
+    Golden, ModelConfig, Package, PackageBuilder, Provenance, ServingDefaults, Source, Tolerance,
+};
+use landfall_predict::pipeline::{Limits, Pipeline};
+use landfall_runtime::Model;
+use landfall_tensor::Buffer;
+
+use super::Failure;
+use super::run::arrange;
+use crate::engine::{self, AssetFolder, EngineOptions, Opened};
+use crate::npz::{self, Arrays};
+use crate::sample::{self, Extents};
+use crate::serving::SERVER_VERSION;
+
+const EXAMPLES: &str = "\
+Examples:
+  landfall package model.onnx -o model.landfall
+  landfall package minilm/1/model.onnx -o minilm.landfall --manifest minilm/1/manifest.yaml
+      with the steps, serving defaults, data and metrics that the manifest declares; files that
+      steps name are found beside the manifest
+  landfall package model.onnx -o model.landfall --golden inputs.npz
+      loading then checks that these inputs give the outputs that they give now
+
+The same model, manifest and golden inputs make the same bytes.";
+
+/// Rows of golden inputs that are made up.
+const GOLDEN_ROWS: usize = 2;
+/// Length of free axes of golden inputs that are made up.
+const GOLDEN_LENGTH: usize = 8;
+/// Bytes that a manifest may have.
+const MAX_MANIFEST_BYTES: u64 = 16 << 20;
+
+/// Put a model, its steps and its weights in one file that loads at once.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct PackageArguments {
+    /// The ONNX model
+    model: PathBuf,
+    /// The package to write
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// What the author declares: name, description, steps, serving defaults, data, metrics
+    #[arg(long, value_name = "YAML")]
+    manifest: Option<PathBuf>,
+    /// Golden inputs, by the names that callers use [default: made up]
+    #[arg(long, value_name = "NPZ")]
+    golden: Option<PathBuf>,
+    /// Leave out weights in kernels' layouts: half the size, slower to load
+    #[arg(long)]
+    plain: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(arguments: &PackageArguments) -> Result<(), Failure> {
+    let written = package(arguments).map_err(Failure::Input)?;
+    if arguments.json {
+        println!("{written}");
+        return Ok(());
+    }
+    println!("{}", arguments.output.display());
+    for key in ["name", "bytes", "digest", "constants", "packed", "golden"] {
+        println!("  {key:<11}{}", written[key].to_string().trim_matches('"'));
+    }
+    Ok(())
+}
+
+/// Writes the package; what it holds, for people and programs.
+fn package(arguments: &PackageArguments) -> Result<serde_json::Value> {
+    // Results must not depend on the machine's number of cores.
+    let options = EngineOptions::from_environment(1)?;
+    let prepared = engine::prepare(&arguments.model, &options)?;
+    let mut builder = PackageBuilder::from_graph(&prepared.graph);
+    builder.model = declared(arguments)?;
+    if builder.model.name.is_empty() {
+        let stem = arguments.model.file_stem().unwrap_or_default();
+        builder.model.name = stem.to_string_lossy().into_owned();
+    }
+    builder.provenance = provenance(&arguments.model)?;
+    let folder = arguments.manifest.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    add_assets(&mut builder, &AssetFolder::new(folder))?;
+    let opened = compile(&builder, &options)?;
+    let inputs = golden_inputs(arguments, &opened)?;
+    builder.golden = vec![golden(&opened, inputs)?];
+    if !arguments.plain {
+        builder.packed = opened.model.packed();
+    }
+    builder.write(&arguments.output)?;
+    let package = Package::open(&arguments.output)?;
+    Ok(serde_json::json!({
+        "model": arguments.output.display().to_string(),
+        "name": builder.model.name,
+        "bytes": std::fs::metadata(&arguments.output)?.len(),
+        "digest": package.digest().to_string(),
+        "constants": builder.constants.len(),
+        "packed": builder.packed.len(),
+        "golden": builder.golden.len(),
+    }))
+}
+
+fn declared(arguments: &PackageArguments) -> Result<ModelConfig> {
+    let Some(path) = &arguments.manifest else { return Ok(ModelConfig::default()) };
+    let read = || -> Result<ModelConfig> {
+        let bytes = std::fs::metadata(path)?.len();
+        ensure!(bytes <= MAX_MANIFEST_BYTES, "{bytes} bytes, at most {MAX_MANIFEST_BYTES}");
+        Ok(serde_saphyr::from_str(&std::fs::read_to_string(path)?)?)
+    };
+    read().with_context(|| path.display().to_string())
+}
+
+fn provenance(model: &Path) -> Result<Provenance> {
+    let read = || Buffer::map_file(&File::open(model)?);
+    let content = read().with_context(|| model.display().to_string())?;
+    let file = model.file_name().unwrap_or_default().to_string_lossy();
+    let source = Some(Source::of(file, &content));
+    Ok(Provenance { tool: format!("landfall {SERVER_VERSION}"), source })
+}
+
+fn add_assets(builder: &mut PackageBuilder, folder: &AssetFolder) -> Result<()> {
+    let (pre, post) = (&builder.model.preprocess, &builder.model.postprocess);
+    let resolved = Resolved::new(pre, post, &builder.signature)?;
+    for (place, name) in resolved.assets() {
+        let bytes = folder.read(name).with_context(|| place.to_owned())?;
+        builder.assets.insert(name.to_owned(), bytes);
+    }
+    Ok(())
+}
+
+/// The model as a loader will see it: packed weights are kept by the ids of the graph that the
+/// package's text gives, which need not be those of the graph in memory.
+fn compile(builder: &PackageBuilder, options: &EngineOptions) -> Result<Opened> {
+    let graph: Graph = landfall_graph::text::parse(&builder.graph_text, &builder.constants)
+        .map_err(|error| anyhow::anyhow!("the graph's text cannot be read back: {error}"))?;
+    let asset = |name: &str| {
+        let bytes = builder.assets.get(name).cloned();
+        bytes.ok_or_else(|| format!("there is no asset '{name}'"))
+    };
+    let pipeline = Pipeline::compile(
+        &builder.model.preprocess,
+        &builder.model.postprocess,
+        asset,
+        &graph.signature(),
+        Limits::default(),
+    )?;
+    Ok(Opened {
+        model: Arc::new(Model::compile(graph, &options.runtime())?),
+        steps: (!pipeline.is_identity()).then(|| Arc::new(pipeline)),
+        platform: "landfall",
+        serving: ServingDefaults::default(),
+        package: None,
+    })
+}
+
+fn golden_inputs(arguments: &PackageArguments, opened: &Opened) -> Result<Arrays> {
+    let signature = opened.signature();
+    let tensors = match &arguments.golden {
+        Some(path) => {
+            arrange(signature, npz::read(path)?).with_context(|| path.display().to_string())?
+        }
+        None => {
+            let extents = Extents {
+                batch: Some(GOLDEN_ROWS),
+                length: Some(GOLDEN_LENGTH),
+                ..Extents::default()
+            };
+            sample::inputs(signature, &extents).context("give golden inputs with --golden")?
+        }
+    };
+    Ok(signature.inputs.iter().map(|spec| spec.name.clone()).zip(tensors).collect())
+}
+
+fn golden(opened: &Opened, inputs: Arrays) -> Result<Golden> {
+    let tensors: Vec<_> = inputs.iter().map(|(_, tensor)| tensor.clone()).collect();
+    let outputs = opened.predict(&tensors).context(
+        "the golden inputs cannot be run; give ones that the model can take with --golden",
+    )?;
+    let names = opened.signature().outputs.iter().map(|spec| spec.name.clone());
+    Ok(Golden { inputs, outputs: names.zip(outputs).collect(), tolerance: Tolerance::default() })
+}
