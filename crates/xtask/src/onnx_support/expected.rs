@@ -9,6 +9,8 @@ use super::{Judged, Outcome};
 
 /// Where the list stands in the repository.
 pub(super) const PATH: &str = "tests/conformance/expected.txt";
+/// Wrong answers that are understood: a case and the reason on each line. They stay in the table.
+const DEVIATIONS: &str = "tests/conformance/deviations.txt";
 const HEADER: &str =
     "# Conformance cases that pass. Written by `cargo xtask onnx-support --write`.\n";
 const NAMES_SHOWN: usize = 20;
@@ -19,12 +21,19 @@ pub(super) fn write(root: &Path, judged: &[Judged]) -> Result<()> {
     std::fs::write(root.join(PATH), format!("{HEADER}{text}")).context(PATH)
 }
 
-/// Fails on a wrong answer, on a listed case that does not pass, and on an unlisted one that does.
+/// Fails on a wrong answer that is not explained, on an explanation that no wrong answer needs, on a
+/// listed case that does not pass, and on an unlisted one that does.
 pub(super) fn check(root: &Path, judged: &[Judged]) -> Result<()> {
     let text = std::fs::read_to_string(root.join(PATH)).context(PATH)?;
     let listed: BTreeSet<&str> =
         text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
-    let problems = problems(&listed, judged);
+    let explained = std::fs::read_to_string(root.join(DEVIATIONS)).context(DEVIATIONS)?;
+    let explained: BTreeSet<&str> = explained
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| Some(line.split_once(':')?.0))
+        .collect();
+    let problems = problems(&listed, &explained, judged);
     if !problems.is_empty() {
         let shown = problems.iter().take(NAMES_SHOWN).cloned().collect::<Vec<_>>().join("\n  ");
         bail!("{} conformance problems:\n  {shown}", problems.len());
@@ -46,13 +55,18 @@ fn passing(judged: &[Judged]) -> BTreeSet<&str> {
         .collect()
 }
 
-fn problems(listed: &BTreeSet<&str>, judged: &[Judged]) -> Vec<String> {
+fn problems(
+    listed: &BTreeSet<&str>,
+    explained: &BTreeSet<&str>,
+    judged: &[Judged],
+) -> Vec<String> {
     let mut problems = Vec::new();
     let known: BTreeSet<&str> = judged.iter().map(|entry| entry.case.name.as_str()).collect();
     for Judged { case, verdict } in judged {
         let outcome = verdict.outcome;
         let regressed = listed.contains(case.name.as_str()) && outcome != Outcome::Passed;
-        if outcome == Outcome::Wrong || regressed {
+        let wrong = outcome == Outcome::Wrong;
+        if wrong != explained.contains(case.name.as_str()) || regressed {
             problems.push(format!("{}: {}: {}", case.name, outcome.name(), verdict.reason));
         }
     }
@@ -72,10 +86,14 @@ mod tests {
             judged("b", Outcome::Unsupported),
             judged("c", Outcome::Wrong),
         ];
-        assert_eq!(problems(&BTreeSet::from(["a"]), &judged), ["c: wrong: because"]);
+        let none = BTreeSet::new();
+        assert_eq!(problems(&BTreeSet::from(["a"]), &none, &judged), ["c: wrong: because"]);
+        let explained = BTreeSet::from(["b", "c"]);
+        let needless = problems(&BTreeSet::from(["a"]), &explained, &judged);
+        assert_eq!(needless, ["b: unsupported: because"]);
         let listed = BTreeSet::from(["a", "b", "gone"]);
         let expected = ["b: unsupported: because", "c: wrong: because", "gone: no such case"];
-        assert_eq!(problems(&listed, &judged), expected);
+        assert_eq!(problems(&listed, &none, &judged), expected);
         assert_eq!(passing(&judged), BTreeSet::from(["a"]));
     }
 }

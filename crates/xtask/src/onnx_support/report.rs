@@ -91,7 +91,8 @@ optimised, compiled and run. Nothing is left out.
 - **random**: shapes and element types are right; the values are random by specification.
 - **unsupported**: refused, with an error that names what is not supported.
 - **failed**: another error.
-- **wrong**: an answer that is not the expected one. None is tolerated.
+- **wrong**: an answer that is not the expected one. None is tolerated that is not explained in
+  `tests/conformance/deviations.txt`.
 
 The last column counts the same cases passed by onnxruntime {peer_version}, as judged by
 `tests/conformance/onnxruntime_cases.py`.
