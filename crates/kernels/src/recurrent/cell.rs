@@ -14,6 +14,9 @@ pub struct State<'a, T> {
     pub gates: &'a mut [T],
 }
 
+/// Takes a step, a sequence and its new state; `None` if it has ended.
+pub type Emit<'a, N> = dyn FnMut(usize, usize, Option<&[N]>) + 'a;
+
 /// Products and parameters of one direction.
 struct Walk<'a, A: Arithmetic> {
     layer: &'a Recurrent,
@@ -27,8 +30,8 @@ struct Walk<'a, A: Arithmetic> {
 }
 
 /// Runs one direction. `projected` holds the inputs' products and all biases, but for `state_bias`.
-/// A sequence ends after `lengths[batch]` steps; then its state rests. `emit(step, batch, state)`
-/// gets every new state, and `None` where the sequence has ended.
+/// A sequence ends after `lengths[batch]` steps; then its state rests. `emit` gets
+/// every new state.
 ///
 /// # Panics
 /// If an operand is shorter than the layer says.
@@ -41,7 +44,7 @@ pub fn run_cells<A: Arithmetic>(
     peepholes: Option<&[A::Number]>,
     lengths: Option<&[i32]>,
     state: &mut State<'_, A::Number>,
-    emit: &mut dyn FnMut(usize, usize, Option<&[A::Number]>),
+    emit: &mut Emit<'_, A::Number>,
 ) {
     let Recurrent { steps, batch, hidden, .. } = *layer;
     let width = layer.kind.gates() * hidden;

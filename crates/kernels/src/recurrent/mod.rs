@@ -10,7 +10,7 @@ mod cell;
 mod tests;
 
 pub use arithmetic::{Arithmetic, Direct, Fast};
-pub use cell::{State, run_cells};
+pub use cell::{Emit, State, run_cells};
 
 /// Which cell, with its options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

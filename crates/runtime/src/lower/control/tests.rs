@@ -81,7 +81,7 @@ fn branches_nest_and_may_differ_in_rank() {
 #[test]
 fn a_scan_goes_either_way_along_any_axis() {
     let body = "body=graph \"b\" { input %s: f32[1] input %v: f32[1]
-        %t = Add(%s, %v) output %t output %t }";
+        %t = Add(%s, %v) %seen = Identity(%t) output %t output %seen }";
     for (direction, want) in [(0, [1.0, 3.0, 6.0]), (1, [6.0, 5.0, 3.0])] {
         let model = model(&format!(
             "input %s: f32[1] input %x: f32[1,3]
