@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use landfall_graph::{NodeId, Op};
 use landfall_graph::infer::{Fact, infer_node};
+use landfall_graph::{NodeId, Op};
 use landfall_kernels::{Cpu, Exec, Pool};
 use landfall_tensor::{Buffer, DType, DataMut, Shape, Tensor, TensorMut};
 
