@@ -64,13 +64,7 @@ pub fn binarize<T: CastElement>(x: &[T], threshold: f64, out: &mut [T]) {
 }
 
 /// Replaces elements equal to `missing` by the column's value. NaN is equal to NaN.
-pub fn impute<T: CastElement>(
-    x: &[T],
-    columns: usize,
-    missing: T,
-    values: &[T],
-    out: &mut [T],
-) {
+pub fn impute<T: CastElement>(x: &[T], columns: usize, missing: T, values: &[T], out: &mut [T]) {
     // Only NaN differs from itself.
     #[allow(clippy::eq_op, reason = "tells NaN of any type")]
     let is_nan = |x: T| x != x;

@@ -23,11 +23,7 @@ pub enum NpzError {
     Tensor(#[from] TensorError),
 }
 
-fn take<'a>(
-    bytes: &mut &'a [u8],
-    count: usize,
-    what: &'static str,
-) -> Result<&'a [u8], NpzError> {
+fn take<'a>(bytes: &mut &'a [u8], count: usize, what: &'static str) -> Result<&'a [u8], NpzError> {
     let (head, tail) = bytes.split_at_checked(count).ok_or(NpzError::Truncated(what))?;
     *bytes = tail;
     Ok(head)
@@ -47,7 +43,8 @@ pub fn read(archive: &[u8]) -> Result<Vec<(String, Tensor)>, NpzError> {
         let name = take(&mut rest, number(&header[26..28]), "a name")?;
         let extra = take(&mut rest, number(&header[28..30]), "extra fields")?;
         let array = String::from_utf8_lossy(name).trim_end_matches(".npy").to_owned();
-        let unsupported = |what: &str| NpzError::Unsupported { array: array.clone(), what: what.to_owned() };
+        let unsupported =
+            |what: &str| NpzError::Unsupported { array: array.clone(), what: what.to_owned() };
         if number(&header[8..10]) != 0 {
             return Err(unsupported("compression"));
         }

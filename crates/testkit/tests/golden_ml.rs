@@ -82,7 +82,12 @@ fn difference(found: &Tensor, expected: &Tensor, tolerance: f64) -> Option<Strin
     wrong.map(|(at, pair)| format!("element {at}: (found, expected) = {pair:?}"))
 }
 
-fn run(graph: Graph, case: &Case, arrays: &HashMap<String, Tensor>, index: &Index) -> Option<String> {
+fn run(
+    graph: Graph,
+    case: &Case,
+    arrays: &HashMap<String, Tensor>,
+    index: &Index,
+) -> Option<String> {
     let model = match Model::compile(graph, &Options::default()) {
         Ok(model) => model,
         Err(error) => return Some(format!("compile: {error}")),

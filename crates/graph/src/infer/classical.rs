@@ -25,9 +25,9 @@ pub(super) fn infer(operands: &Operands<'_>) -> Option<Result<Vec<Fact>, InferEr
         }
         Op::OneHotEncoder(op) => {
             let categories = op.cats_int64s.len().max(op.cats_strings.len());
-            let dims = operands.dims(0).map(|dims| {
-                dims.iter().cloned().chain([Dim::Known(categories)]).collect()
-            });
+            let dims = operands
+                .dims(0)
+                .map(|dims| dims.iter().cloned().chain([Dim::Known(categories)]).collect());
             Ok(vec![Fact::new(Some(DType::F32), dims)])
         }
         Op::FeatureVectorizer(_) => Ok(vec![Fact::new(Some(DType::F32), side_by_side(operands))]),

@@ -206,8 +206,11 @@ impl RowModel for SvmClassifier {
         match probabilities {
             Some(probabilities) => {
                 couple(probabilities, scores, self.classes, work);
-                values.copy_within(self.vectors.count + self.pairs() + self.classes..
-                    self.vectors.count + self.pairs() + 2 * self.classes, 0);
+                values.copy_within(
+                    self.vectors.count + self.pairs() + self.classes
+                        ..self.vectors.count + self.pairs() + 2 * self.classes,
+                    0,
+                );
                 self.transform.apply(&mut values[..self.classes]);
             }
             None if self.classes == 2 => {

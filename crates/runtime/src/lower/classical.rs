@@ -28,7 +28,10 @@ pub(super) fn input_rows(shape: &[usize]) -> Result<(usize, usize), KernelError>
     match *shape {
         [columns] => Ok((1, columns)),
         [rows, columns] => Ok((rows, columns)),
-        _ => KernelError::invalid(format!("the input must be [N, F] or [F], has rank {}", shape.len())),
+        _ => KernelError::invalid(format!(
+            "the input must be [N, F] or [F], has rank {}",
+            shape.len()
+        )),
     }
 }
 
@@ -283,7 +286,8 @@ fn svm_classifier(op: &ops::SvmClassifier, columns: usize) -> Result<Model, Kern
         let probabilities = (!op.prob_a.is_empty())
             .then(|| Probabilities { a: op.prob_a.clone(), b: op.prob_b.clone() });
         let pairs = classes.saturating_mul(classes.saturating_sub(1)) / 2;
-        let probable = probabilities.as_ref().is_none_or(|p| p.a.len() == pairs && p.b.len() == pairs);
+        let probable =
+            probabilities.as_ref().is_none_or(|p| p.a.len() == pairs && p.b.len() == pairs);
         let complete = classes >= 2
             && counts.len() == classes
             && op.rho.len() >= pairs
@@ -295,7 +299,11 @@ fn svm_classifier(op: &ops::SvmClassifier, columns: usize) -> Result<Model, Kern
         }
         SvmClassifier {
             classes,
-            vectors: vectors(svm_kernel(&op.kernel_type, &op.kernel_params)?, &op.support_vectors, total)?,
+            vectors: vectors(
+                svm_kernel(&op.kernel_type, &op.kernel_params)?,
+                &op.support_vectors,
+                total,
+            )?,
             coefficients: op.coefficients.clone(),
             rho: op.rho.clone(),
             machines: Machines::Pairs { counts, probabilities },

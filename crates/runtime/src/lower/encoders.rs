@@ -391,14 +391,13 @@ fn numbers<T: landfall_tensor::Element>(list: &[T]) -> Result<Tensor, KernelErro
 }
 
 fn label_encoder(op: &ops::LabelEncoder) -> Result<Mapping, KernelError> {
-    let list = |tensor: &Option<Tensor>, floats: &[f32], ints: &[i64], names: &[String]| {
-        match tensor {
+    let list =
+        |tensor: &Option<Tensor>, floats: &[f32], ints: &[i64], names: &[String]| match tensor {
             Some(tensor) => Ok(tensor.clone()),
             None if !floats.is_empty() => numbers(floats),
             None if !ints.is_empty() => numbers(ints),
             None => texts(names),
-        }
-    };
+        };
     let keys = list(&op.keys_tensor, &op.keys_floats, &op.keys_int64s, &op.keys_strings)?;
     let values = list(&op.values_tensor, &op.values_floats, &op.values_int64s, &op.values_strings)?;
     let default = match (&op.default_tensor, values.dtype()) {

@@ -153,7 +153,9 @@ impl DynamicKernel for Normalize {
             [1, _] => true,
             _ => {
                 let shape = input.shape();
-                return KernelError::invalid(format!("the input must be [C] or [1, C], is {shape}"));
+                return KernelError::invalid(format!(
+                    "the input must be [C] or [1, C], is {shape}"
+                ));
             }
         };
         let stops = |text: &String| match self.sensitive {
@@ -225,8 +227,7 @@ impl Split {
 impl DynamicKernel for Split {
     fn run(&self, inputs: &[Option<Tensor>], _: Exec<'_>) -> Result<Vec<Tensor>, KernelError> {
         let input = first(inputs)?;
-        let parts: Vec<Vec<&str>> =
-            input.strings()?.iter().map(|text| self.parts(text)).collect();
+        let parts: Vec<Vec<&str>> = input.strings()?.iter().map(|text| self.parts(text)).collect();
         let width = parts.iter().map(Vec::len).max().unwrap_or(0);
         let counts: Vec<i64> = parts.iter().map(|parts| parts.len() as i64).collect();
         let shape: Shape = input.shape().iter().copied().chain([width]).collect();
@@ -328,9 +329,10 @@ fn grams(
     let mut all = Vec::with_capacity(op.ngram_counts.len());
     let mut ordinal = 0;
     for (position, &start) in op.ngram_counts.iter().enumerate() {
-        let end = op.ngram_counts.get(position + 1).map_or(Ok(pool.len()), |&end| {
-            usize::try_from(end).map_err(|_| bad())
-        })?;
+        let end = op
+            .ngram_counts
+            .get(position + 1)
+            .map_or(Ok(pool.len()), |&end| usize::try_from(end).map_err(|_| bad()))?;
         let start = usize::try_from(start).map_err(|_| bad())?;
         let part = pool.get(start..end).ok_or_else(bad)?;
         let length = position + 1;

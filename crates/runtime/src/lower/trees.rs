@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use landfall_graph::{Op, PostTransform, ops};
 use landfall_kernels::classical::Transform;
-use landfall_kernels::trees::{Aggregate, Branch, Child, Decision, Finish, Forest, ForestSpec, Test};
+use landfall_kernels::trees::{
+    Aggregate, Branch, Child, Decision, Finish, Forest, ForestSpec, Test,
+};
 use landfall_tensor::{DType, Tensor};
 
 use super::classical::{Labels, input_rows, number};
@@ -174,14 +176,10 @@ fn legacy(op: &Op, double: bool) -> Result<Trees, KernelError> {
     }
 }
 
-fn classifier(
-    op: &ops::TreeEnsembleClassifier,
-    double: bool,
-) -> Result<Trees, KernelError> {
+fn classifier(op: &ops::TreeEnsembleClassifier, double: bool) -> Result<Trees, KernelError> {
     let labels = Labels::new(&op.classlabels_int64s, &op.classlabels_strings);
-    let mut nodes = nodes!(
-        op, class_treeids, class_nodeids, class_ids, class_weights, class_weights_as_tensor
-    );
+    let mut nodes =
+        nodes!(op, class_treeids, class_nodeids, class_ids, class_weights, class_weights_as_tensor);
     nodes.double |= double;
     nodes.targets = labels.len();
     let (base, _) = reals(&op.base_values, op.base_values_as_tensor.as_ref())?;
@@ -205,7 +203,12 @@ fn classifier(
 
 fn regressor(op: &ops::TreeEnsembleRegressor, double: bool) -> Result<Trees, KernelError> {
     let mut nodes = nodes!(
-        op, target_treeids, target_nodeids, target_ids, target_weights, target_weights_as_tensor
+        op,
+        target_treeids,
+        target_nodeids,
+        target_ids,
+        target_weights,
+        target_weights_as_tensor
     );
     nodes.double |= double;
     let last = op.target_ids.iter().max().map_or(0, |last| last.saturating_add(1));
@@ -324,9 +327,9 @@ impl Nodes<'_> {
         let mut child = |node: i64| {
             let key = (self.tree_ids[position], node);
             children.insert(key);
-            at.get(&key).copied().ok_or_else(|| {
-                KernelError::Invalid(format!("tree {} has no node {node}", key.0))
-            })
+            at.get(&key)
+                .copied()
+                .ok_or_else(|| KernelError::Invalid(format!("tree {} has no node {node}", key.0)))
         };
         Ok(Branch {
             feature: index(self.features[position], "a feature id")?,
@@ -419,9 +422,13 @@ fn branches(
     let modes = op.nodes_modes.aligned();
     let modes = modes.as_slice::<u8>()?;
     let count = modes.len();
-    let lists =
-        [&op.nodes_featureids, &op.nodes_truenodeids, &op.nodes_falsenodeids, &op.nodes_trueleafs,
-            &op.nodes_falseleafs];
+    let lists = [
+        &op.nodes_featureids,
+        &op.nodes_truenodeids,
+        &op.nodes_falsenodeids,
+        &op.nodes_trueleafs,
+        &op.nodes_falseleafs,
+    ];
     let missing = &op.nodes_missing_value_tracks_true;
     let fits = lists.iter().all(|list| list.len() == count) && splits.len() == count;
     if !fits || !(missing.is_empty() || missing.len() == count) {
