@@ -48,7 +48,8 @@ struct Tokens<'a, T> {
 
 /// Walks through the tokens. Queries, keys and values, the logarithms of decays and the update
 /// rates are `[batch, tokens, heads columns]`; the latter two may be empty if the rule does not use
-/// them. `state [batch, kv_heads, depth, columns]` is the initial state, then the last; `out` is `[batch, tokens, heads columns]`.
+/// them. `state [batch, kv_heads, depth, columns]` is the initial state, then the last; `out` is
+/// `[batch, tokens, heads columns]`.
 ///
 /// # Panics
 /// If a slice has the wrong length.
