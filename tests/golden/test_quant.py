@@ -1,7 +1,7 @@
-"""Quantised models against others' answers, through the `landfall run` and `landfall inspect` commands.
+"""Quantised models against others' answers, through `landfall run` and `landfall inspect`.
 
-`quant/build.py` quantises small networks with ONNX Runtime and records the answers; a folder that it
-made with `--survey` is tested instead if `LANDFALL_QUANT_SURVEY` names it.
+`quant/build.py` quantises small networks with ONNX Runtime and records the answers; a folder that
+it made with `--survey` is tested instead if `LANDFALL_QUANT_SURVEY` names it.
 """
 
 import json

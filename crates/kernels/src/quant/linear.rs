@@ -327,7 +327,9 @@ mod tests {
     proptest! {
         #[test]
         fn quantisation_is_the_rule_on_every_instruction_set(
-            x in prop::collection::vec(any_real(), 0..200), zero in -128i32..128, scale in 0.01f32..9.0,
+            x in prop::collection::vec(any_real(), 0..200),
+            zero in -128i32..128,
+            scale in 0.01f32..9.0,
         ) {
             for cpu in Cpu::available() {
                 let exec = Exec { cpu, pool: Pool::inline() };

@@ -1,8 +1,8 @@
 //! Products of `f32` and weights of 4 or 8 bits with a scale for every block of their depth.
 //!
-//! Weights are repacked once: panels of 16 columns, each a 32-bit word of consecutive values, so that
-//! shifts and masks turn a block into `f32` vectors in L1, where every row uses it. A row's sums run
-//! over the depth in order whatever the other rows are.
+//! Weights are repacked once: panels of 16 columns, each a 32-bit word of consecutive values, so
+//! that shifts and masks turn a block into `f32` vectors in L1, where every row uses it. A row's
+//! sums run over the depth in order whatever the other rows are.
 
 use std::ops::Range;
 
@@ -74,7 +74,8 @@ impl NBits {
         self.panels() * self.blocks() * PANEL
     }
 
-    /// Packs weights `[N, blocks, block bits / 8]`, the earlier of two 4-bit values in the low bits.
+    /// Packs weights `[N, blocks, block bits / 8]`, the earlier of two 4-bit values in the low
+    /// bits.
     ///
     /// # Panics
     /// If a length is wrong.
@@ -378,7 +379,8 @@ mod tests {
 
         #[test]
         fn weights_of_few_bits_multiply_like_their_values(
-            (m, k, n) in (0usize..7, 1usize..150, 1usize..40), bits in prop_oneof![Just(4), Just(8)],
+            (m, k, n) in (0usize..7, 1usize..150, 1usize..40),
+            bits in prop_oneof![Just(4), Just(8)],
             block in prop_oneof![Just(16usize), Just(32), Just(128)],
         ) {
             let shape = NBits { k, n, bits, block };

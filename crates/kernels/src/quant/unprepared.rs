@@ -1,5 +1,5 @@
-//! 8-bit products whose operands are not yet in the form that tiles want: a right operand known only
-//! while running, a left operand still in `f32`, images channels first. They are prepared in
+//! 8-bit products whose operands are not yet in the form that tiles want: a right operand known
+//! only while running, a left operand still in `f32`, images channels first. They are prepared in
 //! scratch memory.
 
 use super::linear::{Division, Parameters, dynamic_parameters, quantize};

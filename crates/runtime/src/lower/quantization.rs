@@ -33,9 +33,12 @@ pub(super) fn floats(view: TensorView<'_>) -> Result<Vec<f32>, KernelError> {
 
 /// The elements of an integer tensor of at most 32 bits.
 pub(super) fn integers(view: TensorView<'_>) -> Result<Vec<i32>, KernelError> {
+    if view.dtype() == DType::I32 {
+        return Ok(view.as_slice::<i32>()?.to_vec());
+    }
     dispatch!(view.dtype(), T => {
         Ok(view.as_slice::<T>()?.iter().map(|&x| i32::from(x)).collect())
-    }, U8 u8, I8 i8, U16 u16, I16 i16, I32 i32)
+    }, U8 u8, I8 i8, U16 u16, I16 i16)
 }
 
 /// Scales and zero points of a tensor.
