@@ -131,8 +131,8 @@ pub fn permute<T: Copy + Send + Sync>(
 }
 
 /// Does a strided copy that is a transposition, block by block: some axis reads neighbours, and the
-/// last one does not. Other copies are left undone, which `false` tells. Every read lies in `source`,
-/// which begins at the first element read, and `out` is the whole result.
+/// last one does not. Other copies are left undone, which `false` tells. Every read lies in
+/// `source`, which begins at the first element read, and `out` is the whole result.
 pub(crate) fn transposed<T: Copy + Send + Sync>(
     exec: Exec<'_>,
     copy: &[crate::movement::Axis],

@@ -74,8 +74,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn store_n(self, p: *mut f32, x: __m256, n: usize) {
-        // Masked stores take tens of instructions inside some processors; four, two and one lanes do
-        // not.
+        // Some processors take tens of cycles for a masked store.
         // SAFETY: the pieces written add up to `n` elements.
         unsafe {
             let (mut p, mut rest) = (p, _mm256_castps256_ps128(x));
