@@ -54,10 +54,15 @@ impl Conv2d {
         self.window.taps() * self.group_channels()
     }
 
-    /// Whether the input already is the left matrix: 1×1, step 1, no padding, one group.
-    pub(crate) fn is_dense(&self) -> bool {
+    /// Whether the pixels already are rows of the left matrix: 1×1, step 1, no padding.
+    pub(crate) fn is_pointwise(&self) -> bool {
         let w = &self.window;
-        w.taps() == 1 && w.stride == [1, 1] && w.pads == [0; 4] && self.groups == 1
+        w.taps() == 1 && w.stride == [1, 1] && w.pads == [0; 4]
+    }
+
+    /// Whether the input already is the left matrix: [`Conv2d::is_pointwise`] with one group.
+    pub(crate) fn is_dense(&self) -> bool {
+        self.is_pointwise() && self.groups == 1
     }
 
     /// Elements of the packed weights.
@@ -134,10 +139,16 @@ pub fn conv2d(
     let one = |exec: Exec<'_>, group: usize| {
         let (channels, outputs) = (conv.group_channels(), conv.group_outputs());
         let range = group * channels..(group + 1) * channels;
-        let rows = WindowRows::new(input, conv.window, range, 0, 1);
         let right = Right::Packed(weights[group * packed..].as_ptr());
         let columns = whole.columns(group * outputs, outputs);
-        run(exec, &Product { rows: &rows, right, ..columns });
+        if conv.is_pointwise() && positions > 0 {
+            let input = &input[range.start..];
+            let rows = DenseRows::new(input, positions, channels, conv.window.channels);
+            run(exec, &Product { rows: &rows, right, ..columns });
+        } else {
+            let rows = WindowRows::new(input, conv.window, range, 0, 1);
+            run(exec, &Product { rows: &rows, right, ..columns });
+        }
     };
     if conv.groups < exec.pool.threads() {
         (0..conv.groups).for_each(|group| one(exec, group));

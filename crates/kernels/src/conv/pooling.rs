@@ -1,7 +1,10 @@
 //! Pooling over channels-last images.
 //!
-//! The loops over channels are plain; inside a function compiled for the instruction set they
-//! become vector code. All instruction sets, the scalar one too, give the same bits.
+//! f32 accumulates in registers, several vectors of channels at a time; the loops over channels of
+//! bytes are plain, and become vector code inside a function compiled for the instruction set. All
+//! instruction sets, the scalar one too, give the same bits.
+
+pub(super) mod vectors;
 
 use std::ops::Range;
 
@@ -13,10 +16,20 @@ use crate::{Exec, parallel};
 pub trait Maximum: Copy + Send + Sync + PartialOrd {
     /// What a window without elements gives.
     const LOWEST: Self;
+
+    /// Does what [`max_pool`] does if there are kernels in registers; otherwise says `false`.
+    #[doc(hidden)]
+    fn max_in_registers(_: Exec<'_>, _: &Window2d, _: &[Self], _: &mut [Self]) -> bool {
+        false
+    }
 }
 
 impl Maximum for f32 {
     const LOWEST: f32 = f32::NEG_INFINITY;
+
+    fn max_in_registers(exec: Exec<'_>, w: &Window2d, input: &[f32], out: &mut [f32]) -> bool {
+        vectors::run::<vectors::Largest>(exec, w, input, out, &|_, _| 1.0)
+    }
 }
 
 impl Maximum for u8 {
@@ -96,6 +109,9 @@ fn pixel<'a, T>(w: &Window2d, input: &'a [T], [image, y, x]: [usize; 3]) -> &'a 
 /// If a slice has the wrong length.
 pub fn max_pool<T: Maximum>(exec: Exec<'_>, w: &Window2d, input: &[T], out: &mut [T]) {
     assert_eq!(input.len(), w.input_len(), "input of the wrong length");
+    if T::max_in_registers(exec, w, input, out) {
+        return;
+    }
     over_lines(
         exec,
         w,
@@ -139,32 +155,29 @@ pub fn average_pool(
     out: &mut [f32],
 ) {
     assert_eq!(input.len(), w.input_len(), "input of the wrong length");
-    over_lines(
-        exec,
-        w,
-        out,
-        #[inline(always)]
-        |line, out| {
-            let (image, oy) = (line / w.out_height, line % w.out_height);
-            let ys = w.valid_taps(0, oy);
-            for (ox, out) in out.chunks_exact_mut(w.channels).enumerate() {
-                let xs = w.valid_taps(1, ox);
-                sum_window(w, input, [image, oy, ox], ys.clone(), xs.clone(), out);
-                let count = if count_padding {
-                    padded_taps(w, 0, oy) * padded_taps(w, 1, ox)
-                } else {
-                    ys.len() * xs.len()
-                };
-                let count = count.max(1) as f32;
-                out.iter_mut().for_each(|x| *x /= count);
-            }
-        },
-    );
+    let count = |oy: usize, ox: usize| {
+        let taps = |axis: usize, out: usize| match count_padding {
+            true => padded_taps(w, axis, out),
+            false => w.valid_taps(axis, out).len(),
+        };
+        (taps(0, oy) * taps(1, ox)).max(1) as f32
+    };
+    if vectors::run::<vectors::Sum>(exec, w, input, out, &count) {
+        return;
+    }
+    over_lines(exec, w, out, |line, out| {
+        let (image, oy) = (line / w.out_height, line % w.out_height);
+        for (ox, out) in out.chunks_exact_mut(w.channels).enumerate() {
+            let (ys, xs) = (w.valid_taps(0, oy), w.valid_taps(1, ox));
+            sum_window(w, input, [image, oy, ox], ys, xs, out);
+            let count = count(oy, ox);
+            out.iter_mut().for_each(|x| *x /= count);
+        }
+    });
 }
 
 /// Sums a window: kernel rows first, then their sums, so that the error of large windows grows with
 /// their side rather than their area.
-#[inline(always)]
 fn sum_window(
     w: &Window2d,
     input: &[f32],
@@ -173,19 +186,15 @@ fn sum_window(
     xs: Range<usize>,
     out: &mut [f32],
 ) {
-    const BLOCK: usize = 32;
-    for (block, out) in out.chunks_mut(BLOCK).enumerate() {
-        let channels = block * BLOCK..block * BLOCK + out.len();
-        out.fill(0.0);
+    for (channel, out) in out.iter_mut().enumerate() {
+        *out = 0.0;
         for ky in ys.clone() {
             let y = w.input_index(0, oy, ky);
-            let mut row = [0.0f32; BLOCK];
+            let mut row = 0.0;
             for kx in xs.clone() {
-                let x = w.input_index(1, ox, kx);
-                let values = &pixel(w, input, [image, y, x])[channels.clone()];
-                row.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+                row += pixel(w, input, [image, y, w.input_index(1, ox, kx)])[channel];
             }
-            out.iter_mut().zip(&row).for_each(|(sum, row)| *sum += row);
+            *out += row;
         }
     }
 }

@@ -112,6 +112,12 @@ impl<T: Copy + Sync> WindowRows<T> {
         Position { image: line / w.out_height, y: line % w.out_height, x: row % w.out_width }
     }
 
+    /// Whether `count` windows from `p` on are of one output row and hang over no edge.
+    fn is_inside(&self, p: Position, count: usize) -> bool {
+        let in_row = self.interior.0 <= p.x && p.x + count <= self.interior.1;
+        in_row && self.window.valid_taps(0, p.y) == (0..self.window.kernel[0])
+    }
+
     fn next(&self, p: Position) -> Position {
         let w = &self.window;
         match (p.x + 1 < w.out_width, p.y + 1 < w.out_height) {
@@ -176,8 +182,25 @@ impl<T: Copy + Sync> WindowRows<T> {
         for index in segments.clone() {
             table.add_segment(cut(index).len(), padding);
         }
-        table.reserve_copies(count * self.depth * size_of::<T>());
         let mut position = self.position(first);
+        let first_tap = (segments.start * taps / w.kernel[1], segments.start * taps % w.kernel[1]);
+        let next_tap = |(ky, kx): (usize, usize)| {
+            if kx + taps == w.kernel[1] { (ky + 1, 0) } else { (ky, kx + taps) }
+        };
+        if self.is_inside(position, count) {
+            let (origin, step) = (self.origin(position), w.stride[1] * w.channels);
+            let mut tap = first_tap;
+            for (slot, index) in segments.enumerate() {
+                let skipped = cut(index).start - index * len;
+                let start = origin.wrapping_add(self.tap_offset(tap.0, tap.1) + skipped);
+                (0..count).for_each(|row| {
+                    table.set(slot, row, start.wrapping_add(row * step).cast());
+                });
+                tap = next_tap(tap);
+            }
+            return;
+        }
+        table.reserve_copies(count * self.depth * size_of::<T>());
         for row in 0..count {
             let p = position;
             position = self.next(p);
@@ -193,20 +216,14 @@ impl<T: Copy + Sync> WindowRows<T> {
             let ys = w.valid_taps(0, p.y);
             let xs = if inside { 0..w.kernel[1] } else { w.valid_taps(1, p.x) };
             let origin = self.origin(p);
-            let (mut ky, mut kx) = (segments.start * taps / w.kernel[1], 0);
-            if taps == 1 {
-                kx = segments.start % w.kernel[1];
-            }
+            let mut tap = first_tap;
             for (slot, index) in segments.clone().enumerate() {
-                if ys.contains(&ky) && xs.contains(&kx) {
+                if ys.contains(&tap.0) && xs.contains(&tap.1) {
                     let skipped = cut(index).start - index * len;
-                    let start = origin.wrapping_add(self.tap_offset(ky, kx) + skipped);
+                    let start = origin.wrapping_add(self.tap_offset(tap.0, tap.1) + skipped);
                     table.set(slot, row, start.cast());
                 }
-                kx += taps;
-                if kx == w.kernel[1] {
-                    (ky, kx) = (ky + 1, 0);
-                }
+                tap = next_tap(tap);
             }
         }
     }

@@ -189,6 +189,56 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn sixteen_lanes_pool_to_the_bits_of_the_scalar_twin(
+        w in windows(1usize..150), count in any::<bool>(),
+    ) {
+        use pooling::vectors::{Fold, Largest, Lines, Sum};
+        fn wide<K: Fold>(w: &Window2d, input: &[f32], count: &dyn Fn(usize) -> f32) -> Vec<f32> {
+            let mut out = vec![7.0; w.positions() * w.channels];
+            for (first, out) in out.chunks_mut((w.out_width * w.channels).max(1)).enumerate() {
+                let divisors: Vec<f32> =
+                    (0..w.out_width).map(|ox| count(first * w.out_width + ox)).collect();
+                let count = &|_: usize, ox: usize| divisors[ox];
+                let fold = std::marker::PhantomData::<K>;
+                Portable.run(Lines { window: w, input, first, out, count, fold });
+            }
+            out
+        }
+        let mut input = test_data(w.input_len(), 1);
+        input.iter_mut().step_by(37).for_each(|x| *x = -0.0);
+        let scalar = Exec { cpu: Cpu::with_isa(Isa::Reference).unwrap(), pool: Pool::inline() };
+        let len = w.positions() * w.channels;
+        let (mut most, mut mean) = (vec![0.0f32; len], vec![0.0f32; len]);
+        average_pool(scalar, &w, count, &input, &mut mean);
+        let taps = |axis: usize, out: usize| {
+            let size = [w.height, w.width][axis] + w.pads[axis] + w.pads[axis + 2];
+            let inside = |k: &usize| match count {
+                true => out * w.stride[axis] + k * w.dilation[axis] < size,
+                false => at(&w, axis, out, *k).is_some(),
+            };
+            (0..w.kernel[axis]).filter(inside).count()
+        };
+        let divisor = |position: usize| {
+            let (oy, ox) = (position / w.out_width % w.out_height, position % w.out_width);
+            (taps(0, oy) * taps(1, ox)).max(1) as f32
+        };
+        let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        prop_assert_eq!(bits(&wide::<Sum>(&w, &input, &divisor)), bits(&mean));
+        input.iter_mut().step_by(11).for_each(|x| *x = f32::NAN);
+        max_pool(scalar, &w, &input, &mut most);
+        prop_assert_eq!(bits(&wide::<Largest>(&w, &input, &|_| 1.0)), bits(&most));
+        for cpu in Cpu::available() {
+            let mut got = vec![0.0f32; len];
+            max_pool(Exec { cpu, pool: Pool::inline() }, &w, &input, &mut got);
+            prop_assert_eq!(bits(&got), bits(&most));
+        }
+    }
+}
+
 #[test]
 fn a_deep_convolution_is_cut_inside_kernel_rows() {
     let window = Window2d::new([1, 5, 6, 150], [3, 3]).with_pads([1, 1, 1, 1]);

@@ -95,6 +95,11 @@ impl Window2d {
         self.batch * self.height * self.width * self.channels
     }
 
+    /// Input elements from a tap to the next along the kernel's height and width.
+    pub(crate) fn tap_steps(&self) -> [usize; 2] {
+        [self.dilation[0] * self.width * self.channels, self.dilation[1] * self.channels]
+    }
+
     /// Taps along `axis` (0 height, 1 width) of the window at output index `out` that meet the
     /// input.
     #[inline]

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use super::pack::{MatrixLayout, PANEL, pack_panels};
-use super::tile::{Finish, TileArgs, run_tile, widths};
+use super::tile::{Finish, TileArgs, needed, run_tile, widths};
 use crate::math::{ActivateTile, Activation};
 use crate::rows::{RowSource, RowTable};
 use crate::simd::{Simd, SimdOp, dispatch};
@@ -201,7 +201,7 @@ impl Part<'_> {
             resume: state.resume,
             finish: state.last.then(|| p.finish(first, col)),
         };
-        run_tile(s, count, vectors, &args);
+        run_tile(s, count, needed::<S>(vectors, cols), &args);
         if state.last && p.activation.as_clamp().is_none() {
             s.run(ActivateTile {
                 activation: p.activation,

@@ -175,6 +175,12 @@ pub(crate) fn widths<S: Simd>(rows: usize) -> &'static [usize] {
     }
 }
 
+/// Vectors worth computing of a tile's `vectors` where only `cols` columns exist.
+#[inline(always)]
+pub(crate) fn needed<S: Simd>(vectors: usize, cols: usize) -> usize {
+    if vectors == 2 && cols <= S::LANES { 1 } else { vectors }
+}
+
 /// Runs a tile of `rows` rows (at most `S::TILE_ROWS`) and `vectors` vectors of columns.
 #[inline(always)]
 pub(crate) fn run_tile<S: Simd>(s: S, rows: usize, vectors: usize, args: &TileArgs) {
@@ -188,6 +194,12 @@ pub(crate) fn run_tile<S: Simd>(s: S, rows: usize, vectors: usize, args: &TileAr
         (4, 2) => s.run(Tile::<4, 2>(args)),
         (5, 2) => s.run(Tile::<5, 2>(args)),
         (6, 2) => s.run(Tile::<6, 2>(args)),
+        (1, 1) => s.run(Tile::<1, 1>(args)),
+        (2, 1) => s.run(Tile::<2, 1>(args)),
+        (3, 1) => s.run(Tile::<3, 1>(args)),
+        (4, 1) => s.run(Tile::<4, 1>(args)),
+        (5, 1) => s.run(Tile::<5, 1>(args)),
+        (6, 1) => s.run(Tile::<6, 1>(args)),
         _ => wide_tile(s, rows, vectors, args),
     }
 }
@@ -203,12 +215,6 @@ fn wide_tile<S: Simd>(s: S, rows: usize, vectors: usize, args: &TileArgs) {
         (10, 2) => s.run(Tile::<10, 2>(args)),
         (11, 2) => s.run(Tile::<11, 2>(args)),
         (12, 2) => s.run(Tile::<12, 2>(args)),
-        (1, 1) => s.run(Tile::<1, 1>(args)),
-        (2, 1) => s.run(Tile::<2, 1>(args)),
-        (3, 1) => s.run(Tile::<3, 1>(args)),
-        (4, 1) => s.run(Tile::<4, 1>(args)),
-        (5, 1) => s.run(Tile::<5, 1>(args)),
-        (6, 1) => s.run(Tile::<6, 1>(args)),
         (7, 1) => s.run(Tile::<7, 1>(args)),
         (8, 1) => s.run(Tile::<8, 1>(args)),
         (9, 1) => s.run(Tile::<9, 1>(args)),

@@ -53,6 +53,7 @@ unsafe fn transpose_scalar<T: Copy>(
 mod x86 {
     use std::arch::x86_64::*;
     use std::array::from_fn;
+    use std::ops::Range;
 
     use super::*;
 
@@ -85,9 +86,56 @@ mod x86 {
                     eight(from, from_stride, to.add(column * to_stride + row), to_stride);
                 }
             }
+            edge((whole_rows..rows, 0..whole_columns), (from, from_stride), (to, to_stride));
+            edge((0..rows, whole_columns..columns), (from, from_stride), (to, to_stride));
+        }
+    }
+
+    /// What is left of a matrix: blocks of four rows of four, then single elements.
+    ///
+    /// # Safety
+    /// As [`transpose_block`].
+    #[target_feature(enable = "avx2")]
+    unsafe fn edge(
+        (rows, columns): (Range<usize>, Range<usize>),
+        (from, from_stride): (*const f32, usize),
+        (to, to_stride): (*mut f32, usize),
+    ) {
+        let (whole_rows, whole_columns) = (rows.len() & !3, columns.len() & !3);
+        // SAFETY: by the caller's promise.
+        unsafe {
+            for column in columns.clone().step_by(4).take(whole_columns / 4) {
+                for row in rows.clone().step_by(4).take(whole_rows / 4) {
+                    let from = from.add(row * from_stride + column);
+                    four(from, from_stride, to.add(column * to_stride + row), to_stride);
+                }
+            }
             let (from, to) = ((from, from_stride), (to, to_stride));
-            transpose_scalar((whole_rows..rows, 0..whole_columns), from, to);
-            transpose_scalar((0..rows, whole_columns..columns), from, to);
+            let (last_row, last_column) = (rows.start + whole_rows, columns.start + whole_columns);
+            transpose_scalar((last_row..rows.end, columns.start..last_column), from, to);
+            transpose_scalar((rows, last_column..columns.end), from, to);
+        }
+    }
+
+    /// Four rows of four.
+    ///
+    /// # Safety
+    /// As [`transpose_block`].
+    #[target_feature(enable = "avx2")]
+    unsafe fn four(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        // SAFETY: by the caller's promise.
+        let r: [__m128; 4] = from_fn(|i| unsafe { _mm_loadu_ps(from.add(i * from_stride)) });
+        let (low, high) = (_mm_unpacklo_ps(r[0], r[1]), _mm_unpackhi_ps(r[0], r[1]));
+        let (low_2, high_2) = (_mm_unpacklo_ps(r[2], r[3]), _mm_unpackhi_ps(r[2], r[3]));
+        let columns = [
+            _mm_movelh_ps(low, low_2),
+            _mm_movehl_ps(low_2, low),
+            _mm_movelh_ps(high, high_2),
+            _mm_movehl_ps(high_2, high),
+        ];
+        for (i, column) in columns.into_iter().enumerate() {
+            // SAFETY: by the caller's promise.
+            unsafe { _mm_storeu_ps(to.add(i * to_stride), column) };
         }
     }
 

@@ -12,6 +12,8 @@ pub(crate) use block::transpose_block;
 
 /// Columns that one task transposes: enough for whole cache lines on both sides.
 const TASK_COLUMNS: usize = 64;
+/// Elements that one task transposes, if its columns are short.
+const TASK_ELEMENTS: usize = 4096;
 
 /// One axis of the output.
 #[derive(Clone, Copy, Default)]
@@ -128,6 +130,32 @@ pub fn permute<T: Copy + Send + Sync>(
     }
 }
 
+/// Does a strided copy that is a transposition, block by block: some axis reads neighbours, and the
+/// last one does not. Other copies are left undone, which `false` tells. Every read lies in
+/// `source`, which begins at the first element read, and `out` is the whole result.
+pub(crate) fn transposed<T: Copy + Send + Sync>(
+    exec: Exec<'_>,
+    copy: &[crate::movement::Axis],
+    source: &[T],
+    out: &mut [T],
+) -> bool {
+    let columns = copy.iter().position(|axis| axis.step == 1);
+    let Some(columns) = columns.filter(|&at| at + 1 < copy.len() && copy.len() <= MAX_RANK) else {
+        return false;
+    };
+    let mut axes = Axes { axes: [Axis::default(); MAX_RANK], count: copy.len() };
+    let mut output = 1;
+    for (axis, from) in axes.axes.iter_mut().zip(copy).rev() {
+        let Ok(source) = usize::try_from(from.step) else { return false };
+        *axis = Axis { len: from.extent, source, output };
+        output *= from.extent;
+    }
+    let rows = axes.remove(axes.count - 1);
+    let columns = axes.remove(columns);
+    transpose_all(exec, &axes, rows, columns, source, SharedMut::new(out));
+    true
+}
+
 /// Transposes `rows` × `columns` (which are contiguous in the source) for each element of `axes`.
 fn transpose_all<T: Copy + Send + Sync>(
     exec: Exec<'_>,
@@ -137,15 +165,16 @@ fn transpose_all<T: Copy + Send + Sync>(
     source: &[T],
     out: SharedMut<'_, T>,
 ) {
-    let blocks = columns.len.div_ceil(TASK_COLUMNS);
-    let cost = rows.len * TASK_COLUMNS;
+    let task_columns = (TASK_ELEMENTS / rows.len).next_multiple_of(TASK_COLUMNS).max(TASK_COLUMNS);
+    let blocks = columns.len.div_ceil(task_columns);
+    let cost = rows.len * task_columns.min(columns.len);
     parallel::over_range(exec, axes.len() * blocks, cost, &|range| {
         for task in range {
             let (from, to) = axes.offsets(task / blocks);
-            let first = task % blocks * TASK_COLUMNS;
-            let count = TASK_COLUMNS.min(columns.len - first);
-            // SAFETY: all offsets are inside both arrays, which have as many elements as the axes
-            // span; tasks write disjoint columns.
+            let first = task % blocks * task_columns;
+            let count = task_columns.min(columns.len - first);
+            // SAFETY: all offsets are inside both arrays, as the caller checked; tasks write
+            // disjoint columns.
             unsafe {
                 transpose_block(
                     exec.cpu,

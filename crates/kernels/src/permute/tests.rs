@@ -52,4 +52,10 @@ proptest! {
         check(&[rows, columns], &[1, 0], |i| i as u16);
         check(&[2, rows, columns], &[0, 2, 1], |i| i as f32);
     }
+
+    #[test]
+    fn channels_are_shuffled(pixels in 1usize..9, groups in 1usize..10, channels in 1usize..80) {
+        check(&[pixels, groups, channels], &[0, 2, 1], |i| i as u32);
+        check(&[pixels, channels, groups], &[0, 2, 1], |i| i as u32);
+    }
 }

@@ -74,8 +74,22 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     unsafe fn store_n(self, p: *mut f32, x: __m256, n: usize) {
-        // SAFETY: lanes outside the mask are not accessed.
-        unsafe { _mm256_maskstore_ps(p, first(n), x) }
+        // Some processors take tens of cycles for a masked store.
+        // SAFETY: the pieces written add up to `n` elements.
+        unsafe {
+            let (mut p, mut rest) = (p, _mm256_castps256_ps128(x));
+            if n & 4 != 0 {
+                _mm_storeu_ps(p, rest);
+                (p, rest) = (p.add(4), _mm256_extractf128_ps::<1>(x));
+            }
+            if n & 2 != 0 {
+                _mm_storel_pd(p.cast(), _mm_castps_pd(rest));
+                (p, rest) = (p.add(2), _mm_movehl_ps(rest, rest));
+            }
+            if n & 1 != 0 {
+                _mm_store_ss(p, rest);
+            }
+        }
     }
 
     lanewise! {
