@@ -131,7 +131,8 @@ mod tests {
     #[test]
     fn attention_counts_scores_and_sums() {
         let text = "graph \"g\" {\n  input %q: f32[1,s,8]\n  \
-                    %y: f32[1,s,8] = FusedAttention(%q, %q, %q) {heads=2}\n  output %y\n}\n";
+                    %y: f32[1,s,8] = landfall.FusedAttention(%q, %q, %q) {heads=2}\n  \
+                    output %y\n}\n";
         let found = cost(text, &[], &[Shape::from([1, 6, 8])]);
         assert_eq!(found.flops, 2 * (2 * 6 * 6 * 8));
     }

@@ -58,7 +58,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     times.sort();
     let (median, least) = (times[times.len() / 2], times[0]);
     println!(
-        "compile {compile:.1?}, {} runs on {threads} threads: median {median:.1?}, least {least:.1?}",
+        "compile {compile:.1?}, {} runs on {threads} threads: median {median:.1?}, \
+         least {least:.1?}",
         times.len()
     );
     Ok(())

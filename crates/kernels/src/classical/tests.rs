@@ -1,3 +1,4 @@
+//! Classical models against their definitions.
 use super::*;
 use crate::{Cpu, Exec, Pool};
 

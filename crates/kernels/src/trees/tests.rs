@@ -1,3 +1,4 @@
+//! Tree ensembles against a walk of every tree.
 use proptest::prelude::*;
 
 use super::*;
@@ -164,7 +165,7 @@ fn graphs_that_are_not_trees_are_refused() {
     let build = |branches| {
         let spec = ForestSpec {
             branches,
-            leaves: vec![0..1],
+            leaves: std::iter::once(0..1).collect(),
             weights: vec![(0, 1.0)],
             roots: vec![Child::Branch(0)],
             targets: 1,
@@ -182,7 +183,7 @@ fn graphs_that_are_not_trees_are_refused() {
 #[test]
 fn one_target_decides_between_two_classes() {
     let spec = ForestSpec {
-        leaves: vec![0..1],
+        leaves: std::iter::once(0..1).collect(),
         weights: vec![(0, 0.3)],
         roots: vec![Child::Leaf(0)],
         targets: 1,

@@ -21,8 +21,8 @@ pub(super) fn write(root: &Path, judged: &[Judged]) -> Result<()> {
     std::fs::write(root.join(PATH), format!("{HEADER}{text}")).context(PATH)
 }
 
-/// Fails on a wrong answer that is not explained, on an explanation that no wrong answer needs, on a
-/// listed case that does not pass, and on an unlisted one that does.
+/// Fails on a wrong answer that is not explained, on an explanation that no wrong answer needs, on
+/// a listed case that does not pass, and on an unlisted one that does.
 pub(super) fn check(root: &Path, judged: &[Judged]) -> Result<()> {
     let text = std::fs::read_to_string(root.join(PATH)).context(PATH)?;
     let listed: BTreeSet<&str> =
@@ -55,11 +55,7 @@ fn passing(judged: &[Judged]) -> BTreeSet<&str> {
         .collect()
 }
 
-fn problems(
-    listed: &BTreeSet<&str>,
-    explained: &BTreeSet<&str>,
-    judged: &[Judged],
-) -> Vec<String> {
+fn problems(listed: &BTreeSet<&str>, explained: &BTreeSet<&str>, judged: &[Judged]) -> Vec<String> {
     let mut problems = Vec::new();
     let known: BTreeSet<&str> = judged.iter().map(|entry| entry.case.name.as_str()).collect();
     for Judged { case, verdict } in judged {
