@@ -1,8 +1,8 @@
 //! One operator on given tensors, without a plan: constant folding, operators whose operands have
 //! shapes only known while running, and tests.
 
-use landfall_graph::{Op, ValueId};
 use landfall_graph::infer::{Fact, infer_node};
+use landfall_graph::{Op, ValueId};
 use landfall_kernels::{Cpu, Exec, Pool};
 use landfall_tensor::{Buffer, DType, DataMut, Shape, Tensor, TensorMut};
 
