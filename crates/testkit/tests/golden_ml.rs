@@ -106,7 +106,10 @@ fn run(
         let Some(at) = names.iter().position(|name| *name == output.name) else {
             return Some(format!("there is no output {}", output.name));
         };
-        let expected = array(format!("expected.{}", output.name))?;
+        let expected = array(format!("expected.{}", output.name));
+        let Some(expected) = expected else {
+            return Some(format!("the archive has no answer for {}", output.name));
+        };
         let tolerance = if output.compare == Compare::Float { index.tolerance } else { 0.0 };
         let wrong = difference(&outputs[at], &expected, tolerance)?;
         Some(format!("{}: {wrong}", output.name))

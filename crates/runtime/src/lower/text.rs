@@ -255,10 +255,13 @@ enum Weighting {
     Weighted,
 }
 
+/// Column and weight of n-grams of one length, by the tokens' numbers.
+type Grams = HashMap<Vec<u32>, (usize, f32)>;
+
 /// Counts of n-grams of every row.
 struct TfIdf {
-    /// For each length from 1: the column and weight of every n-gram, by the tokens' numbers.
-    grams: Vec<HashMap<Vec<u32>, (usize, f32)>>,
+    /// For each length from 1.
+    grams: Vec<Grams>,
     tokens: Tokens,
     lengths: std::ops::RangeInclusive<usize>,
     skips: usize,
@@ -320,11 +323,7 @@ fn number_tokens<K: Clone + Eq + std::hash::Hash>(
 }
 
 /// The n-grams of the pool: those of length `n` begin at `ngram_counts[n - 1]`.
-fn grams(
-    op: &ops::TfIdfVectorizer,
-    pool: &[u32],
-    width: usize,
-) -> Result<Vec<HashMap<Vec<u32>, (usize, f32)>>, KernelError> {
+fn grams(op: &ops::TfIdfVectorizer, pool: &[u32], width: usize) -> Result<Vec<Grams>, KernelError> {
     let bad = || KernelError::Invalid("ngram_counts and ngram_indexes do not fit the pool".into());
     let mut all = Vec::with_capacity(op.ngram_counts.len());
     let mut ordinal = 0;
