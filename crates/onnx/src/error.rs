@@ -17,7 +17,7 @@ pub enum ImportError {
         error: std::io::Error,
     },
     /// The bytes are not a model, or contradict themselves.
-    #[error("the model is malformed: {0}")]
+    #[error(transparent)]
     Malformed(#[from] Malformed),
     /// The model is well-formed, but holds nodes that Landfall cannot represent: all of them.
     #[error("{}", list(.0))]
@@ -49,10 +49,11 @@ impl Malformed {
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() {
-            return f.write_str(&self.problem);
+        f.write_str("the model is malformed: ")?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
         }
-        write!(f, "{}: {}", self.path, self.problem)
+        f.write_str(&self.problem)
     }
 }
 
