@@ -11,7 +11,7 @@ from pathlib import Path
 
 from suite.entry import write, write_index
 
-FAMILIES = ["trees", "recurrent", "mobilenet", "examples", "light"]
+FAMILIES = ["trees", "recurrent", "mobilenet", "examples", "light", "quantized"]
 
 
 def main() -> None:

