@@ -136,6 +136,8 @@ fn int8(exec: Exec<'_>, peak: f64) {
         (56, 256, 64, 1, 1),
         (56, 96, 96, 3, 96),
         (224, 3, 32, 3, 1),
+        (112, 16, 96, 1, 1),
+        (7, 960, 960, 3, 960),
     ];
     for (size, channels, outputs, kernel, groups) in cases {
         let window =

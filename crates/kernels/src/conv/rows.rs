@@ -9,6 +9,8 @@ use crate::rows::{RowSource, RowTable};
 
 /// Channels below which a tap is too short to be a segment of its own.
 const SHORT: usize = 8;
+/// Bytes up to which a kernel row is copied as one vector of this size.
+const VECTOR: usize = 16;
 
 /// Windows over some channels of an image, read in place.
 ///
@@ -18,6 +20,8 @@ const SHORT: usize = 8;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WindowRows<T> {
     start: *const T,
+    /// End of the images.
+    end: *const T,
     window: Window2d,
     /// Channels read, of `window.channels`.
     channels: usize,
@@ -65,12 +69,12 @@ impl<T: Copy + Sync> WindowRows<T> {
     ) -> WindowRows<T> {
         assert_eq!(data.len(), window.input_len(), "input of the wrong length");
         assert!(channels.end <= window.channels, "channels outside the image");
-        let start = data.as_ptr().wrapping_add(channels.start);
+        let (start, end) = (data.as_ptr().wrapping_add(channels.start), data.as_ptr_range().end);
         let channels = channels.len();
         let depth = (window.taps() * channels).next_multiple_of(align);
         let interior = window.interior(1);
         let interior = (interior.start, interior.end);
-        WindowRows { start, window, channels, pad, align, depth, interior }
+        WindowRows { start, end, window, channels, pad, align, depth, interior }
     }
 
     /// Whether neighbouring taps of a kernel row are neighbours in memory.
@@ -127,23 +131,48 @@ impl<T: Copy + Sync> WindowRows<T> {
         }
     }
 
-    /// Copies a whole window, padding included, to `to`.
+    /// Copies a whole window, padding included, to `to`, and up to [`VECTOR`] bytes of anything
+    /// behind it.
     fn copy_window(&self, p: Position, to: *mut T) {
         let w = &self.window;
         let (ys, xs) = (w.valid_taps(0, p.y), w.valid_taps(1, p.x));
         let origin = self.origin(p);
-        let whole = ys.len() * xs.len() == w.taps();
-        if !whole || self.depth > w.taps() * self.channels {
-            // SAFETY: `to` has room for the row.
-            unsafe { ptr::write_bytes(to.cast::<u8>(), self.pad, self.depth * size_of::<T>()) };
-        }
+        let elements = w.taps() * self.channels;
+        let first_padded = if ys.len() * xs.len() == w.taps() { elements } else { 0 };
         let stretch = if self.taps_touch() { xs.len().max(1) } else { 1 };
+        let len = stretch * self.channels;
+        let short = len * size_of::<T>() <= VECTOR && stretch == w.kernel[1] && first_padded > 0;
+        if short {
+            for ky in ys.clone() {
+                let from = origin.wrapping_add(self.tap_offset(ky, 0)).cast::<[u8; VECTOR]>();
+                if from.wrapping_add(1).cast() > self.end {
+                    // SAFETY: valid taps are pixels of the image; the window fits `to`.
+                    unsafe { ptr::copy_nonoverlapping(from.cast(), to.add(ky * len), len) };
+                } else {
+                    // SAFETY: the vector ends inside the images, and behind the window at most by
+                    // its own size.
+                    unsafe {
+                        to.add(ky * len)
+                            .cast::<[u8; VECTOR]>()
+                            .write_unaligned(from.read_unaligned())
+                    };
+                }
+            }
+        }
+        // SAFETY: `to` has room for the row.
+        unsafe {
+            let rest = (self.depth - first_padded) * size_of::<T>();
+            ptr::write_bytes(to.add(first_padded).cast::<u8>(), self.pad, rest);
+        }
+        if short {
+            return;
+        }
         for ky in ys {
             for kx in xs.clone().step_by(stretch) {
                 let from = origin.wrapping_add(self.tap_offset(ky, kx));
                 let offset = (ky * w.kernel[1] + kx) * self.channels;
                 // SAFETY: valid taps are pixels of the image; the window fits `to`.
-                unsafe { ptr::copy_nonoverlapping(from, to.add(offset), stretch * self.channels) };
+                unsafe { ptr::copy_nonoverlapping(from, to.add(offset), len) };
             }
         }
     }
@@ -151,7 +180,7 @@ impl<T: Copy + Sync> WindowRows<T> {
     /// One segment, every row a copy.
     fn fill_copies(&self, first: usize, count: usize, depth: Range<usize>, table: &mut RowTable) {
         let bytes = self.depth * size_of::<T>();
-        table.reserve_copies(count * bytes);
+        table.reserve_copies(count * bytes + VECTOR);
         let segment = table.add_segment(depth.len(), ptr::null());
         let mut position = self.position(first);
         for row in 0..count {
@@ -200,7 +229,7 @@ impl<T: Copy + Sync> WindowRows<T> {
             }
             return;
         }
-        table.reserve_copies(count * self.depth * size_of::<T>());
+        table.reserve_copies(count * self.depth * size_of::<T>() + VECTOR);
         for row in 0..count {
             let p = position;
             position = self.next(p);

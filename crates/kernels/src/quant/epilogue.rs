@@ -1,8 +1,9 @@
 //! From 32-bit sums to outputs: zero points taken out, bias added, then requantised, dequantised or
-//! stored. The loops run over blocks of 16 columns and become vector code where they are inlined.
+//! stored, 16 columns at a time.
 
 use landfall_tensor::{FixedPointScale, requantize};
 
+use super::blocks::{Block, Blocks};
 use super::lanes::{Dot, DotOp};
 use crate::gemm::PANEL;
 use crate::math::Activation;
@@ -10,22 +11,12 @@ use crate::math::Activation;
 /// The smallest shift for which every product of an i32 and a mantissa, shifted, fits an i32.
 const SHIFT_FITS: u32 = 31;
 
-/// Makes every product of an i32 and a mantissa, its rounding included, non-negative.
-const LIFT: u64 = 1 << 62;
-
 /// One requantisation scale for each column, laid out for vectors.
-///
-/// With a shift of at least 31 the rule `(p + half + odd) >> s` (arithmetic) is computed without an
-/// arithmetic shift, which AVX2 lacks: `((p + half + odd + 2^62) >> s) - (2^62 >> s)`, all exact.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ColumnScales {
     scales: Vec<FixedPointScale>,
-    mantissa: Vec<i64>,
-    shift: Vec<u64>,
-    /// `half + 2^62`.
-    lifted_half: Vec<u64>,
-    /// `2^62 >> shift`.
-    lift: Vec<i32>,
+    /// The same numbers, exactly.
+    real: Vec<f64>,
     columns: usize,
     /// Whether all shifts are at least [`SHIFT_FITS`], as those of scales below 1 are.
     fits: bool,
@@ -44,16 +35,12 @@ impl ColumnScales {
         };
         // A block may begin anywhere, at the first column of a group.
         let scales: Vec<_> = (0..columns).map(of).chain(std::iter::repeat_n(zero, PANEL)).collect();
-        let fits = scales.iter().all(|scale| (SHIFT_FITS..=62).contains(&scale.shift));
-        let shift = |scale: &FixedPointScale| scale.shift.clamp(SHIFT_FITS, 62);
+        let real = |s: &FixedPointScale| f64::from(s.mantissa) * 2f64.powi(-(s.shift as i32));
         Some(ColumnScales {
-            mantissa: scales.iter().map(|scale| scale.mantissa.into()).collect(),
-            shift: scales.iter().map(|scale| shift(scale).into()).collect(),
-            lifted_half: scales.iter().map(|s| (1 << (shift(s) - 1)) - 1 + LIFT).collect(),
-            lift: scales.iter().map(|s| (LIFT >> shift(s)) as i32).collect(),
+            fits: scales.iter().all(|scale| scale.shift >= SHIFT_FITS),
+            real: scales.iter().map(real).collect(),
             scales,
             columns,
-            fits,
         })
     }
 
@@ -64,30 +51,24 @@ impl ColumnScales {
 
     /// `landfall_tensor::requantize` of the sums of a block of columns.
     #[inline(always)]
-    pub(super) fn requantize(&self, first: usize, sums: &Block) -> Block {
-        let mut out = [0; PANEL];
-        if !self.fits {
-            for j in 0..PANEL {
-                out[j] = requantize(sums[j], self.scales[first + j]);
-            }
-            return out;
+    fn requantize<B: Blocks>(&self, b: B, first: usize, sums: B::Block) -> B::Block {
+        if self.fits {
+            return b.requantize(sums, block(&self.real, first));
         }
-        let (mantissa, shift) = (block(&self.mantissa, first), block(&self.shift, first));
-        let (half, lift) = (block(&self.lifted_half, first), block(&self.lift, first));
-        for j in 0..PANEL {
-            // Only the low halves are multiplied: one instruction for a vector.
-            let product = i64::from(sums[j]) * i64::from(mantissa[j] as i32);
-            let s = shift[j] & 63;
-            let odd = (product as u64 >> s) & 1;
-            let lifted = (product as u64).wrapping_add(half[j]).wrapping_add(odd);
-            out[j] = ((lifted >> s) as i32).wrapping_sub(lift[j]);
-        }
-        out
+        let mut block = [0; PANEL];
+        b.store(sums, &mut block);
+        self.requantize_one_by_one(first, &mut block);
+        b.load(&block)
+    }
+
+    // Apart, so that the usual case keeps its registers.
+    #[cold]
+    #[inline(never)]
+    fn requantize_one_by_one(&self, first: usize, sums: &mut Block) {
+        let scales = &self.scales[first..];
+        sums.iter_mut().zip(scales).for_each(|(sum, &scale)| *sum = requantize(*sum, scale));
     }
 }
-
-/// Sums of 16 columns.
-pub(crate) type Block = [i32; PANEL];
 
 #[inline(always)]
 fn block<T>(values: &[T], first: usize) -> &[T; PANEL] {
@@ -130,6 +111,18 @@ pub(crate) struct Finish<'a> {
     pub(crate) activation: Activation,
 }
 
+/// What the epilogue of up to 16 columns adds, whatever the row.
+pub(crate) struct Columns {
+    /// From this column of the product on, a multiple of 16.
+    first: usize,
+    /// How many.
+    count: usize,
+    /// Everything but the sums and what depends on the row.
+    base: Block,
+    /// What the sum of a row's left elements is multiplied by and taken off.
+    zeros: Option<Block>,
+}
+
 impl Finish<'_> {
     /// Whether sums of the left rows are needed: some right zero point does not vanish.
     pub(crate) fn needs_row_sums(&self) -> bool {
@@ -137,66 +130,105 @@ impl Finish<'_> {
         zeros.map_or(self.right_offset != 0, |z| z.iter().any(|&z| z != self.right_offset))
     }
 
-    /// Finishes up to 16 columns of a row from column `col`, a multiple of 16 within the product.
+    /// Prepares up to 16 columns from `first`, a multiple of 16 within the product.
+    #[inline(always)]
+    pub(crate) fn columns(&self, first: usize) -> Columns {
+        let count = PANEL.min(self.n - first);
+        let sums = block(self.column_sums, first);
+        let mut base = sums.map(|sum| self.left_zero.wrapping_mul(sum).wrapping_neg());
+        if let Some(bias) = self.bias {
+            let bias = &bias[self.first + first..][..count];
+            base.iter_mut().zip(bias).for_each(|(t, b)| *t = t.wrapping_add(*b));
+        }
+        let mut zeros = [0; PANEL];
+        match self.right_zeros {
+            Some(right) => {
+                let right = &right[self.first + first..][..count];
+                zeros.iter_mut().zip(right).for_each(|(z, r)| *z = r - self.right_offset);
+            }
+            None => zeros[..count].fill(-self.right_offset),
+        }
+        let zeros = (zeros != [0; PANEL]).then_some(zeros);
+        if let Some(zeros) = zeros {
+            let all = self.depth.wrapping_mul(self.left_zero);
+            base.iter_mut().zip(zeros).for_each(|(t, z)| *t = t.wrapping_add(all.wrapping_mul(z)));
+        }
+        Columns { first, count, base, zeros }
+    }
+
+    /// Finishes prepared columns of a row.
     ///
     /// # Safety
     /// The row and columns are inside the output, and no other thread writes them.
     #[inline(always)]
-    pub(crate) unsafe fn columns(&self, row: usize, col: usize, row_sum: i32, sums: &Block) {
-        let count = PANEL.min(self.n - col);
-        let columns = block(self.column_sums, col);
-        let mut total = [0i32; PANEL];
-        for j in 0..PANEL {
-            total[j] = sums[j].wrapping_sub(self.left_zero.wrapping_mul(columns[j]));
+    pub(crate) unsafe fn row<B: Blocks>(
+        &self,
+        b: B,
+        row: usize,
+        columns: &Columns,
+        row_sum: i32,
+        sums: B::Block,
+    ) {
+        let mut total = b.add(sums, b.load(&columns.base));
+        if let Some(zeros) = &columns.zeros {
+            total = b.sub(total, b.mul(b.splat(row_sum), b.load(zeros)));
         }
-        if self.right_zeros.is_some() || self.right_offset != 0 {
-            let left = self.depth.wrapping_mul(self.left_zero).wrapping_sub(row_sum);
-            for (j, total) in total.iter_mut().enumerate().take(count) {
-                let zero = self.right_zeros.map_or(0, |z| z[self.first + col + j]);
-                let zero = zero - self.right_offset;
-                *total = total.wrapping_add(left.wrapping_mul(zero));
-            }
-        }
-        if let Some(bias) = self.bias {
-            let bias = &bias[self.first + col..][..count];
-            total.iter_mut().zip(bias).for_each(|(t, b)| *t = t.wrapping_add(*b));
-        }
-        // SAFETY: by the caller's promise.
-        unsafe { self.store(row, self.first + col, count, &total) };
-    }
-
-    /// # Safety
-    /// `count` elements from row and column are inside the output.
-    #[inline(always)]
-    unsafe fn store(&self, row: usize, col: usize, count: usize, total: &Block) {
+        let (count, col) = (columns.count, self.first + columns.first);
         let at = row * self.stride + col;
         // SAFETY: `count` elements from `at` are inside the output by the caller's promise.
         unsafe {
             match self.output {
                 Output::I32(data) => {
-                    std::slice::from_raw_parts_mut(data.add(at), count)
-                        .copy_from_slice(&total[..count]);
+                    write(data.add(at), count, 0, |out| b.store(total, out));
                 }
                 Output::Bytes { data, scales, zero_point, low, high } => {
-                    let scaled = scales.requantize(col, total);
+                    let scaled = scales.requantize(b, col, total);
                     let (low, high) = (low - zero_point, high - zero_point);
-                    let mut bytes = [0u8; PANEL];
-                    for j in 0..PANEL {
-                        bytes[j] = (scaled[j].clamp(low, high) + zero_point) as u8;
-                    }
-                    std::slice::from_raw_parts_mut(data.add(at), count)
-                        .copy_from_slice(&bytes[..count]);
+                    write(data.add(at), count, 0, |out| {
+                        b.store_bytes(scaled, low, high, zero_point, out);
+                    });
                 }
                 Output::F32 { data, factor, scales, bias } => {
-                    let out = std::slice::from_raw_parts_mut(data.add(at), count);
-                    for (j, y) in out.iter_mut().enumerate() {
-                        let scale = factor * scales[if scales.len() == 1 { 0 } else { col + j }];
-                        let bias = bias.map_or(0.0, |b| b[col + j]);
-                        *y = (total[j] as f32).mul_add(scale, bias);
-                    }
+                    let scales = match scales {
+                        [one] => [*one; PANEL],
+                        _ => padded(&scales[col..], count),
+                    };
+                    let bias = bias.map_or([0.0; PANEL], |bias| padded(&bias[col..], count));
+                    write(data.add(at), count, 0.0, |out| {
+                        b.store_floats(total, factor, &scales, &bias, out);
+                    });
                 }
             }
         }
+    }
+}
+
+/// The first `count` values, and zeros.
+#[inline(always)]
+fn padded(values: &[f32], count: usize) -> [f32; PANEL] {
+    if let Some(whole) = values.first_chunk::<PANEL>() {
+        return *whole;
+    }
+    let mut out = [0.0; PANEL];
+    out[..count].copy_from_slice(&values[..count]);
+    out
+}
+
+/// Lets `fill` write 16 values, of which the first `count` are stored; all of them, the usual case,
+/// where they belong.
+///
+/// # Safety
+/// `count` elements are writable at `to`.
+#[inline(always)]
+unsafe fn write<T: Copy>(to: *mut T, count: usize, zero: T, fill: impl FnOnce(&mut [T; PANEL])) {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        if count == PANEL {
+            return fill(&mut *to.cast::<[T; PANEL]>());
+        }
+        let mut values = [zero; PANEL];
+        fill(&mut values);
+        std::ptr::copy_nonoverlapping(values.as_ptr(), to, count);
     }
 }
 
@@ -216,16 +248,18 @@ pub(super) struct FinishTile<'a> {
 
 impl DotOp for FinishTile<'_> {
     #[inline(always)]
-    fn eval<D: Dot>(self, _: D) {
-        for row in 0..self.rows {
-            let row_sum = self.row_sums.get(row).copied().unwrap_or(0);
-            for first in (0..self.stride).step_by(PANEL) {
-                let col = self.col + first;
-                if col < self.finish.n {
-                    let sums = block(self.sums, row * self.stride + first);
-                    // SAFETY: the driver's tile is inside its part of the output.
-                    unsafe { self.finish.columns(self.first_row + row, col, row_sum, sums) };
-                }
+    fn eval<D: Dot>(self, d: D) {
+        let b = d.blocks();
+        for first in (0..self.stride).step_by(PANEL) {
+            if self.col + first >= self.finish.n {
+                break;
+            }
+            let columns = self.finish.columns(self.col + first);
+            for row in 0..self.rows {
+                let row_sum = self.row_sums.get(row).copied().unwrap_or(0);
+                let sums = b.load(block(self.sums, row * self.stride + first));
+                // SAFETY: the driver's tile is inside its part of the output.
+                unsafe { self.finish.row(b, self.first_row + row, &columns, row_sum, sums) };
             }
         }
     }
@@ -236,6 +270,32 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::quant::blocks::Scalar;
+    use crate::quant::lanes::dispatch;
+
+    /// Requantises a block on this machine's best instruction set.
+    struct Requantize<'a>(&'a ColumnScales, &'a mut Block);
+
+    impl DotOp for Requantize<'_> {
+        fn eval<D: Dot>(self, d: D) {
+            let b = d.blocks();
+            b.store(self.0.requantize(b, 0, b.load(self.1)), self.1);
+        }
+    }
+
+    fn check(acc: Block, fixed: &[FixedPointScale]) -> Result<(), TestCaseError> {
+        let scales = ColumnScales::new(fixed, PANEL).unwrap();
+        let scale = |j: usize| fixed[if fixed.len() == 1 { 0 } else { j }];
+        let expected: Block = std::array::from_fn(|j| requantize(acc[j], scale(j)));
+        prop_assert_eq!(scales.requantize(Scalar, 0, acc), expected);
+        for cpu in crate::Cpu::available() {
+            let mut block = acc;
+            if dispatch(cpu, Requantize(&scales, &mut block)) {
+                prop_assert_eq!(block, expected, "{}", cpu.isa());
+            }
+        }
+        Ok(())
+    }
 
     proptest! {
         #[test]
@@ -245,11 +305,9 @@ mod tests {
         ) {
             let fixed: Vec<_> =
                 scales.iter().map(|&s| FixedPointScale::new(s).unwrap()).collect();
-            let all = ColumnScales::new(&fixed, 16).unwrap().requantize(0, &acc);
-            for (j, &scale) in fixed.iter().enumerate() {
-                prop_assert_eq!(all[j], requantize(acc[j], scale));
-                let one = ColumnScales::new(&[scale], 16).unwrap().requantize(0, &acc);
-                prop_assert_eq!(one[j], requantize(acc[j], scale));
+            check(acc, &fixed)?;
+            for scale in fixed {
+                check(acc, &[scale])?;
             }
         }
     }
@@ -259,8 +317,7 @@ mod tests {
         for scale in [1.0 - 1e-9, 0.5, 2f64.powi(-31), 0.0, 1.0, 3.5] {
             let fixed = FixedPointScale::new(scale).unwrap();
             let acc = [i32::MIN, i32::MAX, -1, 0, 1, 2, 3, 5, 7, -3, -5, -7, 9, 11, 13, 15];
-            let got = ColumnScales::new(&[fixed], 16).unwrap().requantize(0, &acc);
-            assert_eq!(got, acc.map(|a| requantize(a, fixed)), "scale {scale}");
+            check(acc, &[fixed]).unwrap();
         }
     }
 }

@@ -4,6 +4,11 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
+use super::blocks::Blocks;
+#[cfg(test)]
+use super::blocks::Scalar;
+#[cfg(target_arch = "x86_64")]
+use super::blocks::{Pair, Single};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Avx2;
 use crate::{Cpu, Isa};
@@ -15,6 +20,7 @@ pub(crate) trait DotOp {
 
 /// Lanes of 32-bit sums.
 pub(crate) trait Dot: Copy {
+    type Blocks: Blocks;
     /// i32 lanes in a vector: 8 or 16.
     const LANES: usize;
     /// Rows of a tile that is two vectors wide.
@@ -46,6 +52,8 @@ pub(crate) trait Dot: Copy {
     /// # Safety
     /// `LANES` elements are writable at `p`.
     unsafe fn store(self, p: *mut i32, sum: Self::Sum);
+    /// The arithmetic of 16 lanes.
+    fn blocks(self) -> Self::Blocks;
 }
 
 /// Prepares a row that is read as it is, but unsigned.
@@ -93,6 +101,7 @@ mod x86 {
     }
 
     impl Dot for Avx2 {
+        type Blocks = Pair;
         const LANES: usize = 8;
         const TILE_ROWS: usize = 6;
         type Sum = __m256i;
@@ -160,6 +169,12 @@ mod x86 {
             // SAFETY: by the caller's promise and the token.
             unsafe { _mm256_storeu_si256(p.cast(), sum) }
         }
+
+        #[inline(always)]
+        fn blocks(self) -> Pair {
+            // SAFETY: the token proves that the instructions exist.
+            unsafe { Pair::promised() }
+        }
     }
 
     /// Proof that the VEX form of VNNI exists.
@@ -178,6 +193,7 @@ mod x86 {
     }
 
     impl Dot for AvxVnni {
+        type Blocks = Pair;
         const LANES: usize = 8;
         const TILE_ROWS: usize = 6;
         type Sum = __m256i;
@@ -226,6 +242,12 @@ mod x86 {
             // SAFETY: by the caller's promise and the token.
             unsafe { _mm256_storeu_si256(p.cast(), sum) }
         }
+
+        #[inline(always)]
+        fn blocks(self) -> Pair {
+            // SAFETY: the token proves that the instructions exist.
+            unsafe { Pair::promised() }
+        }
     }
 
     /// Proof that AVX-512 with VNNI exists.
@@ -244,6 +266,7 @@ mod x86 {
     }
 
     impl Dot for Avx512Vnni {
+        type Blocks = Single;
         const LANES: usize = 16;
         const TILE_ROWS: usize = 12;
         type Sum = __m512i;
@@ -292,6 +315,12 @@ mod x86 {
             // SAFETY: by the caller's promise and the token.
             unsafe { _mm512_storeu_si512(p.cast(), sum) }
         }
+
+        #[inline(always)]
+        fn blocks(self) -> Single {
+            // SAFETY: the token proves that the instructions exist.
+            unsafe { Single::promised() }
+        }
     }
 }
 
@@ -300,6 +329,7 @@ use x86::{Avx512Vnni, AvxVnni};
 
 #[cfg(test)]
 impl Dot for crate::simd::Portable {
+    type Blocks = Scalar;
     const LANES: usize = 16;
     const TILE_ROWS: usize = 12;
     type Sum = [i32; 16];
@@ -340,5 +370,8 @@ impl Dot for crate::simd::Portable {
     unsafe fn store(self, p: *mut i32, sum: [i32; 16]) {
         // SAFETY: by the caller's promise.
         (0..16).for_each(|i| unsafe { *p.add(i) = sum[i] });
+    }
+    fn blocks(self) -> Scalar {
+        Scalar
     }
 }

@@ -4,6 +4,7 @@
 //! stored, requantised to bytes by the one rule of `landfall_tensor`, or dequantised. Operands may
 //! be signed or unsigned in any combination at one speed.
 
+mod blocks;
 mod depthwise;
 mod drive;
 mod epilogue;

@@ -1,5 +1,6 @@
 //! The scalar twin of 8-bit products.
 
+use super::blocks::Scalar;
 use super::drive::Part;
 use crate::gemm::PANEL;
 use crate::rows::RowTable;
@@ -29,8 +30,9 @@ pub(crate) fn run_part(part: &Part<'_>) {
                         index += 1;
                     }
                 }
+                let columns = p.finish.columns(panel * PANEL);
                 // SAFETY: row and panel are inside the part's rectangle of the output.
-                unsafe { p.finish.columns(row, panel * PANEL, row_sums[0], &sums) };
+                unsafe { p.finish.row(Scalar, row, &columns, row_sums[0], sums) };
             }
         }
     });
