@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::Bytes;
 use super::blocks::{Block, Blocks, Scalar};
-use super::epilogue::{Columns, Finish, Output};
+use super::epilogue::{Columns, Finish, Output, RowSums};
 use super::lanes::{Dot, DotOp, dispatch};
 use super::pack::column_sums_len;
 use crate::conv::{Conv2d, Window2d};
@@ -213,11 +213,11 @@ impl Lines<'_> {
                 }
             }
         }
-        for (i, &sums) in sums.iter().enumerate() {
-            let row = line * w.out_width + x + i;
-            // SAFETY: the position and channels are inside the output, in this part's lines.
-            unsafe { self.finish.row(b, row, &group.columns, 0, sums) };
-        }
+        let mut room = [[0; PANEL]; N];
+        room.iter_mut().zip(sums).for_each(|(room, sums)| b.store(sums, room));
+        let sums = RowSums { sums: room.as_flattened(), stride: PANEL, rows: N, left: &[] };
+        // SAFETY: the positions and channels are inside the output, in this part's lines.
+        unsafe { self.finish.rows(b, line * w.out_width + x, &group.columns, &sums) };
     }
 
     /// Inputs from element `at` on: 16 if `WHOLE`, else those of a pixel's last channels.
@@ -255,8 +255,9 @@ impl Lines<'_> {
                     }
                 }
                 let columns = self.finish.columns(first);
+                let sums = RowSums { sums: &sums, stride: PANEL, rows: 1, left: &[] };
                 // SAFETY: the position and channels are inside the output, in this part's lines.
-                unsafe { self.finish.row(Scalar, line * w.out_width + x, &columns, 0, sums) };
+                unsafe { self.finish.rows(Scalar, line * w.out_width + x, &columns, &sums) };
             }
         }
     }

@@ -49,12 +49,9 @@ impl ColumnScales {
         self.columns
     }
 
-    /// `landfall_tensor::requantize` of the sums of a block of columns.
+    /// `landfall_tensor::requantize` of a block of columns whose scales do not fit vectors.
     #[inline(always)]
-    fn requantize<B: Blocks>(&self, b: B, first: usize, sums: B::Block) -> B::Block {
-        if self.fits {
-            return b.requantize(sums, block(&self.real, first));
-        }
+    fn slow<B: Blocks>(&self, b: B, first: usize, sums: B::Block) -> B::Block {
         let mut block = [0; PANEL];
         b.store(sums, &mut block);
         self.requantize_one_by_one(first, &mut block);
@@ -156,37 +153,47 @@ impl Finish<'_> {
         Columns { first, count, base, zeros }
     }
 
-    /// Finishes prepared columns of a row.
+    /// Finishes prepared columns of rows from `first_row` on.
     ///
     /// # Safety
-    /// The row and columns are inside the output, and no other thread writes them.
+    /// The rows and columns are inside the output, and no other thread writes them.
     #[inline(always)]
-    pub(crate) unsafe fn row<B: Blocks>(
+    pub(crate) unsafe fn rows<B: Blocks>(
         &self,
         b: B,
-        row: usize,
+        first_row: usize,
         columns: &Columns,
-        row_sum: i32,
-        sums: B::Block,
+        sums: &RowSums<'_>,
     ) {
-        let mut total = b.add(sums, b.load(&columns.base));
-        if let Some(zeros) = &columns.zeros {
-            total = b.sub(total, b.mul(b.splat(row_sum), b.load(zeros)));
-        }
         let (count, col) = (columns.count, self.first + columns.first);
-        let at = row * self.stride + col;
+        let at = |row: usize| (first_row + row) * self.stride + col;
         // SAFETY: `count` elements from `at` are inside the output by the caller's promise.
         unsafe {
             match self.output {
                 Output::I32(data) => {
-                    write(data.add(at), count, 0, |out| b.store(total, out));
+                    for row in 0..sums.rows {
+                        let total = sums.total(b, row, columns);
+                        write(data.add(at(row)), count, 0, |out| b.store(total, out));
+                    }
                 }
                 Output::Bytes { data, scales, zero_point, low, high } => {
-                    let scaled = scales.requantize(b, col, total);
                     let (low, high) = (low - zero_point, high - zero_point);
-                    write(data.add(at), count, 0, |out| {
-                        b.store_bytes(scaled, low, high, zero_point, out);
-                    });
+                    if !scales.fits {
+                        for row in 0..sums.rows {
+                            let scaled = scales.slow(b, col, sums.total(b, row, columns));
+                            write(data.add(at(row)), count, 0, |out| {
+                                b.store_bytes(scaled, low, high, zero_point, out);
+                            });
+                        }
+                        return;
+                    }
+                    let real = block(&scales.real, col);
+                    for row in 0..sums.rows {
+                        let scaled = b.requantize(sums.total(b, row, columns), real);
+                        write(data.add(at(row)), count, 0, |out| {
+                            b.store_bytes(scaled, low, high, zero_point, out);
+                        });
+                    }
                 }
                 Output::F32 { data, factor, scales, bias } => {
                     let scales = match scales {
@@ -194,12 +201,37 @@ impl Finish<'_> {
                         _ => padded(&scales[col..], count),
                     };
                     let bias = bias.map_or([0.0; PANEL], |bias| padded(&bias[col..], count));
-                    write(data.add(at), count, 0.0, |out| {
-                        b.store_floats(total, factor, &scales, &bias, out);
-                    });
+                    for row in 0..sums.rows {
+                        let total = sums.total(b, row, columns);
+                        write(data.add(at(row)), count, 0.0, |out| {
+                            b.store_floats(total, factor, &scales, &bias, out);
+                        });
+                    }
                 }
             }
         }
+    }
+}
+
+/// Sums of 16 columns of some rows.
+pub(crate) struct RowSums<'a> {
+    /// `[rows][stride]`, of which the first 16 count.
+    pub(crate) sums: &'a [i32],
+    pub(crate) stride: usize,
+    pub(crate) rows: usize,
+    /// Sum of each row's unsigned left elements, or nothing if not needed.
+    pub(crate) left: &'a [i32],
+}
+
+impl RowSums<'_> {
+    /// A row's sums with everything added that does not depend on the output's scale.
+    #[inline(always)]
+    fn total<B: Blocks>(&self, b: B, row: usize, columns: &Columns) -> B::Block {
+        let sums = b.load(block(self.sums, row * self.stride));
+        let total = b.add(sums, b.load(&columns.base));
+        let Some(zeros) = &columns.zeros else { return total };
+        let left = self.left.get(row).copied().unwrap_or(0);
+        b.sub(total, b.mul(b.splat(left), b.load(zeros)))
     }
 }
 
@@ -255,12 +287,14 @@ impl DotOp for FinishTile<'_> {
                 break;
             }
             let columns = self.finish.columns(self.col + first);
-            for row in 0..self.rows {
-                let row_sum = self.row_sums.get(row).copied().unwrap_or(0);
-                let sums = b.load(block(self.sums, row * self.stride + first));
-                // SAFETY: the driver's tile is inside its part of the output.
-                unsafe { self.finish.row(b, self.first_row + row, &columns, row_sum, sums) };
-            }
+            let sums = RowSums {
+                sums: &self.sums[first..],
+                stride: self.stride,
+                rows: self.rows,
+                left: self.row_sums,
+            };
+            // SAFETY: the driver's tile is inside its part of the output.
+            unsafe { self.finish.rows(b, self.first_row, &columns, &sums) };
         }
     }
 }
@@ -270,7 +304,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::quant::blocks::Scalar;
     use crate::quant::lanes::dispatch;
 
     /// Requantises a block on this machine's best instruction set.
@@ -279,7 +312,12 @@ mod tests {
     impl DotOp for Requantize<'_> {
         fn eval<D: Dot>(self, d: D) {
             let b = d.blocks();
-            b.store(self.0.requantize(b, 0, b.load(self.1)), self.1);
+            let (scales, x) = (self.0, b.load(self.1));
+            let scaled = match scales.fits {
+                true => b.requantize(x, block(&scales.real, 0)),
+                false => scales.slow(b, 0, x),
+            };
+            b.store(scaled, self.1);
         }
     }
 
@@ -287,7 +325,6 @@ mod tests {
         let scales = ColumnScales::new(fixed, PANEL).unwrap();
         let scale = |j: usize| fixed[if fixed.len() == 1 { 0 } else { j }];
         let expected: Block = std::array::from_fn(|j| requantize(acc[j], scale(j)));
-        prop_assert_eq!(scales.requantize(Scalar, 0, acc), expected);
         for cpu in crate::Cpu::available() {
             let mut block = acc;
             if dispatch(cpu, Requantize(&scales, &mut block)) {

@@ -2,6 +2,7 @@
 
 use super::blocks::Scalar;
 use super::drive::Part;
+use super::epilogue::RowSums;
 use crate::gemm::PANEL;
 use crate::rows::RowTable;
 
@@ -31,8 +32,9 @@ pub(crate) fn run_part(part: &Part<'_>) {
                     }
                 }
                 let columns = p.finish.columns(panel * PANEL);
+                let sums = RowSums { sums: &sums, stride: PANEL, rows: 1, left: &row_sums };
                 // SAFETY: row and panel are inside the part's rectangle of the output.
-                unsafe { p.finish.row(Scalar, row, &columns, row_sums[0], sums) };
+                unsafe { p.finish.rows(Scalar, row, &columns, &sums) };
             }
         }
     });
