@@ -6,7 +6,7 @@ use crate::Exec;
 use crate::shared::SharedMut;
 
 /// Elementary operations (about a cycle each) below which a second thread costs more than it saves.
-const GRAIN: usize = 1 << 15;
+const GRAIN: usize = 1 << 14;
 
 /// Number of threads worth using for `cost` elementary operations that can be cut in `pieces`.
 pub(crate) fn useful_parts(exec: Exec<'_>, cost: usize, pieces: usize) -> usize {
