@@ -27,9 +27,7 @@ Flight = create_model("Flight", **{name: (kind, ...) for name, (kind, _) in colu
 async def predict(flight: Flight) -> Response:
     """Tells how probably the flight will be late."""
     values = flight.__dict__
-    inputs = {
-        name: np.array([[values[name]]], dtype=dtype) for name, (_, dtype) in columns.items()
-    }
+    inputs = {name: np.array([[values[name]]], dtype=dtype) for name, (_, dtype) in columns.items()}
     probability, predicted = session.run(["late_probability", "late_predicted"], inputs)
     answer = {"late_probability": probability.item(), "late_predicted": predicted.item()}
     return Response(dumps(answer), media_type="application/json")

@@ -6,10 +6,12 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-STOP_LIMIT_S = 10
+# Triton gives its requests 30 s to end.
+STOP_LIMIT_S = 35
+LOG_LINES = 30
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 HOST = "127.0.0.1"
 
@@ -30,6 +32,7 @@ class Group:
         """Starts the command; its output goes to the log file."""
         self.log = log
         with log.open("wb") as output:
+            self.begun_s = time.perf_counter()
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -43,8 +46,8 @@ class Group:
         """Raises if the process has ended, with the end of what it said."""
         status = self.process.poll()
         if status is not None:
-            words = self.log.read_text(errors="replace").strip().splitlines()[-5:]
-            text = "\n  ".join(words)
+            lines = self.log.read_text(errors="replace").strip().splitlines()
+            text = "\n  ".join(line[:300] for line in lines[-LOG_LINES:])
             raise SystemExit(f"{self.process.args[0]} ended with {status}:\n  {text}")
 
     def stop(self) -> None:
@@ -95,7 +98,7 @@ def peak_rss_bytes(folder: Path) -> int:
     return 0
 
 
-def wait_until(group: Group, is_done: object, limit_s: float, pause_s: float) -> None:
+def wait_until(group: Group, is_done: Callable[[], bool], limit_s: float, pause_s: float) -> None:
     """Calls `is_done` until it returns true; raises if the group ends or the limit passes."""
     end = time.monotonic() + limit_s
     while not is_done():

@@ -1,6 +1,7 @@
 """How each server is started: the way its own documents say, everything on the loopback."""
 
 import contextlib
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -99,10 +100,11 @@ def triton(programs: Programs, work: Path) -> Server:
         *(f"--grpc-address={HOST}", f"--grpc-port={grpc}"),
         "--allow-metrics=false",
     ]
-    # The backend's stub imports numpy from the python3 it finds first.
+    # The backend's stub imports numpy from the environment of the python3 it finds first.
+    python = programs.triton_python.absolute().parent
     environment = {
         "LD_LIBRARY_PATH": str(programs.packages() / "nvidia_pytriton.libs"),
-        "PYTHONPATH": str(programs.packages()),
+        "PATH": f"{python}{os.pathsep}{os.environ['PATH']}",
     }
     group = Group(command, work / f"triton-{http}.log", environment)
     return Server("triton", group, (HOST, http), (HOST, grpc))
