@@ -210,6 +210,12 @@ fn a_poisonous_request_fails_alone() {
         assert!(error.message.contains(reason), "{error}");
         let statistics = held.servable.statistics(0);
         assert_eq!((statistics.success.count, statistics.fail.count), (3, 1));
+        // What succeeded: the run that was waited for, and one for each good request.
+        assert_eq!((statistics.inference_count, statistics.execution_count), (3, 3));
+        let sizes: Vec<_> =
+            statistics.batch_stats.iter().map(|b| (b.batch_size, b.compute_infer.count)).collect();
+        assert_eq!(sizes, [(1, 3)]);
+        assert_eq!((statistics.queued_requests, statistics.running), (0, 0));
     }
 }
 
