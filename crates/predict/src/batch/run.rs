@@ -184,6 +184,7 @@ impl Core {
     ) -> (Result<Reply, PredictError>, Option<PredictionEvent>) {
         let before_ns = self.clock.now_ns();
         let times = ran.as_ref().map(|(_, times)| *times).unwrap_or_default();
+        let tokens = work.tokens;
         let result = ran.and_then(|(outputs, _)| self.present(&work, outputs));
         let end_ns = match self.steps {
             Some(_) => self.clock.now_ns(),
@@ -200,7 +201,7 @@ impl Core {
         let reply = match result {
             Ok(outputs) => {
                 self.statistics.succeeded(rows, &timing, &times, total);
-                Ok(Reply { timing, ..self.reply(outputs) })
+                Ok(Reply { timing, tokens, ..self.reply(outputs) })
             }
             Err(error) => {
                 self.statistics.failed(total);

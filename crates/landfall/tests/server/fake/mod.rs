@@ -1,8 +1,10 @@
 //! Models without an engine, for tests of everything around them.
 //!
 //! A model file is a line of text: `identity`, `add`, `text`, `embed`, `slow MILLISECONDS` (an
-//! identity), `failing`; anything else does not load. A file that is not text is opened by the name
-//! of its model.
+//! identity), `failing`, `poison` (fails on a negative element), `misshapen` (gives one column too
+//! many), `words` (an `embed` with a declared step that counts words as tokens); anything else does
+//! not load. `loading MILLISECONDS` before any of these makes loading take
+//! that long. A file that is not text is opened by the name of its model.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +26,8 @@ enum Kind {
     Embed,
     Slow(Duration),
     Failing,
+    Poison,
+    Misshapen,
 }
 
 struct FakeModel {
@@ -39,14 +43,43 @@ impl OpenModel for FakeFiles {
             Ok(text) if is_text => text,
             _ => model_name(path).unwrap_or_default().to_owned(),
         };
-        let model = fake(text.trim())
-            .ok_or_else(|| format!("{}: not a fake model: {text}", path.display()))?;
-        Ok(LoadedModel {
-            executable: Arc::new(model),
-            steps: None,
-            config,
-            platform: "onnx".to_owned(),
-        })
+        let mut text = text.trim();
+        if let Some((millis, rest)) =
+            text.strip_prefix("loading ").and_then(|text| text.split_once(' '))
+        {
+            std::thread::sleep(Duration::from_millis(millis.parse().unwrap_or(100)));
+            text = rest;
+        }
+        let model =
+            fake(text).ok_or_else(|| format!("{}: not a fake model: {text}", path.display()))?;
+        let steps: Option<Arc<dyn Steps>> = match text {
+            "words" => Some(Arc::new(Words(model.signature.clone()))),
+            _ => None,
+        };
+        Ok(LoadedModel { executable: Arc::new(model), steps, config, platform: "onnx".to_owned() })
+    }
+}
+
+/// Changes nothing and counts words.
+struct Words(Signature);
+
+impl Steps for Words {
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn preprocess(&self, inputs: &[Tensor]) -> Result<Preprocessed, PredictError> {
+        let texts = inputs[0].strings().unwrap_or_default();
+        let words = texts.iter().map(|text| text.split_whitespace().count()).sum();
+        Ok(Preprocessed { inputs: inputs.to_vec(), tokens: Some(words) })
+    }
+
+    fn postprocess(
+        &self,
+        _model_inputs: &[Tensor],
+        outputs: Vec<Tensor>,
+    ) -> Result<Vec<Tensor>, PredictError> {
+        Ok(outputs)
     }
 }
 
@@ -73,7 +106,7 @@ fn fake(text: &str) -> Option<FakeModel> {
             let (x, y) = (spec("x", DType::String, None), spec("y", DType::String, None));
             (Kind::Identity, vec![x], vec![y])
         }
-        ("embed", _) => {
+        ("embed" | "words", _) => {
             let vector = spec("embedding", DType::F32, Some(2));
             (Kind::Embed, vec![spec("text", DType::String, None)], vec![vector])
         }
@@ -87,6 +120,8 @@ fn fake(text: &str) -> Option<FakeModel> {
     Some(FakeModel { kind, signature: Signature { inputs, outputs } })
 }
 
+        ("poison", _) => (Kind::Poison, vec![x()], vec![y()]),
+        ("misshapen", _) => (Kind::Misshapen, vec![x()], vec![y()]),
 impl Executable for FakeModel {
     fn signature(&self) -> &Signature {
         &self.signature
@@ -105,12 +140,28 @@ impl Executable for FakeModel {
         }
     }
 }
+            Kind::Poison => poison(&inputs[0]),
+            Kind::Misshapen => {
+                let shape = Shape::from([inputs[0].shape()[0], 5]);
+                let zeros = vec![0f32; shape.elements()];
+                Tensor::from_slice(shape, &zeros).map(|y| vec![y]).map_err(|e| e.to_string())
+            }
 
 fn add(a: &Tensor, b: &Tensor) -> Result<Tensor, String> {
     let (a, b) = (a.aligned(), b.aligned());
     let left = a.as_slice::<f32>().map_err(|e| e.to_string())?;
     let right = b.as_slice::<f32>().map_err(|e| e.to_string())?;
     let sums: Vec<f32> = left.iter().zip(right).map(|(a, b)| a + b).collect();
+fn poison(x: &Tensor) -> Result<Vec<Tensor>, String> {
+    let x = x.aligned();
+    // Long enough that requests gather into a batch behind it.
+    std::thread::sleep(Duration::from_millis(20));
+    match x.as_slice::<f32>().map_err(|e| e.to_string())?.iter().find(|v| **v < 0.0) {
+        Some(value) => Err(format!("node 'Sqrt_0': {value} is negative")),
+        None => Ok(vec![x]),
+    }
+}
+
     Tensor::from_slice(a.shape().clone(), &sums).map_err(|e| e.to_string())
 }
 
