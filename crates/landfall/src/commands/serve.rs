@@ -50,6 +50,10 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "SECONDS", env = "LANDFALL_POLL_SECONDS")]
     poll_seconds: Option<f64>,
     /// The largest request in bytes, compressed and decompressed alike [default: 67108864]
+    /// Map model files rather than read them: loads faster and shares memory, but a file that is
+    /// overwritten in place can end the server
+    #[arg(long, env = "LANDFALL_MAP_FILES")]
+    map_files: bool,
     #[arg(long, value_name = "BYTES", env = "LANDFALL_MAX_BODY_BYTES")]
     max_body_bytes: Option<usize>,
     /// Threads that serve sockets [default: one per core]
@@ -114,6 +118,7 @@ fn configure(arguments: &ServeArguments) -> anyhow::Result<ServeConfig> {
     config.grpc = arguments.grpc.unwrap_or(config.grpc);
     config.admin = arguments.admin.unwrap_or(config.admin);
     config.workers = arguments.workers.unwrap_or(config.workers);
+    config.map_files |= arguments.map_files;
     let max_body_bytes = &mut config.limits.max_body_bytes;
     *max_body_bytes = arguments.max_body_bytes.unwrap_or(*max_body_bytes);
     if arguments.allow_repository_control {

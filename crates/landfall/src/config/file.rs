@@ -41,6 +41,7 @@ pub struct ServeFile {
     #[serde(default)]
     models: Vec<ModelEntry>,
     poll_seconds: Option<f64>,
+    map_files: Option<bool>,
     settle_seconds: Option<f64>,
     repository_control: Option<ControlName>,
     max_body_bytes: Option<usize>,
@@ -94,6 +95,7 @@ impl ServeFile {
         set(&mut config.workers, self.workers);
         set(&mut config.limits.max_body_bytes, self.max_body_bytes);
         set(&mut config.limits.max_connections, self.max_connections);
+        set(&mut config.map_files, self.map_files);
         set(&mut config.limits.compress_min_bytes, self.compress_min_bytes);
         set_seconds(&mut config.poll, "poll_seconds", self.poll_seconds)?;
         set_seconds(&mut config.settle, "settle_seconds", self.settle_seconds)?;

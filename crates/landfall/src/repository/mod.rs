@@ -14,13 +14,13 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use landfall_predict::{
     Available, Catalog, ErrorKind, LoadedModel, Loader, PredictError, Reconciled,
 };
+use landfall_tensor::FileAccess;
 
-use crate::config::{ModelFile, SingleModel};
+use crate::config::{ModelFile, ServeConfig, SingleModel};
 use crate::loading::OpenModel;
 
 pub use scan::{FoundModel, FoundVersion, Settling, scan_folder};
@@ -32,6 +32,7 @@ pub struct Repository {
     opener: Arc<dyn OpenModel>,
     folder: Option<PathBuf>,
     singles: Vec<SingleModel>,
+    files: FileAccess,
     settling: Mutex<Settling>,
     /// Models that a caller unloaded: only a caller loads them again.
     unloaded: Mutex<BTreeSet<String>>,
@@ -44,16 +45,15 @@ impl Repository {
     pub fn new(
         catalog: Arc<Catalog>,
         opener: Arc<dyn OpenModel>,
-        folder: Option<PathBuf>,
-        singles: Vec<SingleModel>,
-        settle: Duration,
+        config: &ServeConfig,
     ) -> Repository {
         Repository {
             catalog,
             opener,
-            folder,
-            singles,
-            settling: Mutex::new(Settling::new(settle)),
+            folder: config.repository.clone(),
+            singles: config.models.clone(),
+            files: if config.map_files { FileAccess::Mapped } else { FileAccess::Copied },
+            settling: Mutex::new(Settling::new(config.settle)),
             unloaded: Mutex::default(),
             known: Mutex::default(),
         }
@@ -112,7 +112,7 @@ impl Repository {
             .iter()
             .map(|(&version, found)| Available { version, revision: found.revision })
             .collect();
-        let loader = FolderLoader { opener: &*self.opener, model, file };
+        let loader = FolderLoader { repository: self, model, file };
         let settings = file.settings();
         let done = if explicit {
             self.catalog.load(name, &settings, &available, &loader)
@@ -193,7 +193,8 @@ impl Loader for FolderLoader<'_> {
     fn load(&self, _model: &str, version: u64) -> Result<LoadedModel, String> {
         let found = self.model.versions.get(&version);
         let found = found.ok_or_else(|| format!("version {version} is gone"))?;
-        let mut loaded = self.opener.open(&found.path, self.file.serving()?)?;
+        let Repository { opener, files, .. } = self.repository;
+        let mut loaded = opener.open(&found.path, *files, self.file.serving()?)?;
         let signature = match &loaded.steps {
             Some(steps) => steps.signature(),
             None => loaded.executable.signature(),

@@ -39,13 +39,7 @@ pub async fn start(config: &ServeConfig, opener: Arc<dyn OpenModel>) -> anyhow::
     let addresses =
         (listeners.http.local_addr()?, listeners.grpc.local_addr()?, listeners.admin.local_addr()?);
     let catalog = Arc::new(Catalog::new(Arc::new(MachineClock::start())));
-    let repository = Arc::new(Repository::new(
-        Arc::clone(&catalog),
-        opener,
-        config.repository.clone(),
-        config.models.clone(),
-        config.settle,
-    ));
+    let repository = Arc::new(Repository::new(Arc::clone(&catalog), opener, config));
     let server = Arc::new(Server {
         catalog,
         repository: Arc::clone(&repository),

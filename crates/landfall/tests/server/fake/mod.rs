@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use landfall::loading::OpenModel;
 use landfall_graph::{DimSpec, Signature, TensorSpec};
-use landfall_predict::{Executable, LoadedModel, ServingConfig};
-use landfall_tensor::{DType, Shape, Tensor};
+use landfall_predict::{Executable, LoadedModel, PredictError, Preprocessed, ServingConfig, Steps};
+use landfall_tensor::{DType, FileAccess, Shape, Tensor};
 
 /// Opens the files described above.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +36,12 @@ struct FakeModel {
 }
 
 impl OpenModel for FakeFiles {
-    fn open(&self, path: &Path, config: ServingConfig) -> Result<LoadedModel, String> {
+    fn open(
+        &self,
+        path: &Path,
+        _files: FileAccess,
+        config: ServingConfig,
+    ) -> Result<LoadedModel, String> {
         let content = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
         let is_text = content.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n'));
         let text = match String::from_utf8(content) {
@@ -115,13 +120,13 @@ fn fake(text: &str) -> Option<FakeModel> {
             (Kind::Slow(time), vec![x()], vec![y()])
         }
         ("failing", _) => (Kind::Failing, vec![x()], vec![y()]),
+        ("poison", _) => (Kind::Poison, vec![x()], vec![y()]),
+        ("misshapen", _) => (Kind::Misshapen, vec![x()], vec![y()]),
         _ => return None,
     };
     Some(FakeModel { kind, signature: Signature { inputs, outputs } })
 }
 
-        ("poison", _) => (Kind::Poison, vec![x()], vec![y()]),
-        ("misshapen", _) => (Kind::Misshapen, vec![x()], vec![y()]),
 impl Executable for FakeModel {
     fn signature(&self) -> &Signature {
         &self.signature
@@ -135,23 +140,18 @@ impl Executable for FakeModel {
                 Ok(inputs.to_vec())
             }
             Kind::Failing => Err("node 'Bad_0' failed".to_owned()),
-            Kind::Add => add(&inputs[0], &inputs[1]).map(|sum| vec![sum]),
-            Kind::Embed => embed(&inputs[0]).map(|vectors| vec![vectors]),
-        }
-    }
-}
             Kind::Poison => poison(&inputs[0]),
             Kind::Misshapen => {
                 let shape = Shape::from([inputs[0].shape()[0], 5]);
                 let zeros = vec![0f32; shape.elements()];
                 Tensor::from_slice(shape, &zeros).map(|y| vec![y]).map_err(|e| e.to_string())
             }
+            Kind::Add => add(&inputs[0], &inputs[1]).map(|sum| vec![sum]),
+            Kind::Embed => embed(&inputs[0]).map(|vectors| vec![vectors]),
+        }
+    }
+}
 
-fn add(a: &Tensor, b: &Tensor) -> Result<Tensor, String> {
-    let (a, b) = (a.aligned(), b.aligned());
-    let left = a.as_slice::<f32>().map_err(|e| e.to_string())?;
-    let right = b.as_slice::<f32>().map_err(|e| e.to_string())?;
-    let sums: Vec<f32> = left.iter().zip(right).map(|(a, b)| a + b).collect();
 fn poison(x: &Tensor) -> Result<Vec<Tensor>, String> {
     let x = x.aligned();
     // Long enough that requests gather into a batch behind it.
@@ -162,6 +162,11 @@ fn poison(x: &Tensor) -> Result<Vec<Tensor>, String> {
     }
 }
 
+fn add(a: &Tensor, b: &Tensor) -> Result<Tensor, String> {
+    let (a, b) = (a.aligned(), b.aligned());
+    let left = a.as_slice::<f32>().map_err(|e| e.to_string())?;
+    let right = b.as_slice::<f32>().map_err(|e| e.to_string())?;
+    let sums: Vec<f32> = left.iter().zip(right).map(|(a, b)| a + b).collect();
     Tensor::from_slice(a.shape().clone(), &sums).map_err(|e| e.to_string())
 }
 
