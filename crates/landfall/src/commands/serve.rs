@@ -99,17 +99,14 @@ fn serve(config: &ServeConfig, opener: Arc<dyn OpenModel>, begun: Instant) -> Re
         };
         tracing::info!("stopping: finishing the requests in flight");
         let drained = tokio::select! {
-            drained = running.stop(delay) => drained,
-            _ = interrupt.recv() => false,
+            drained = running.stop(delay) => drained.map_err(anyhow::Error::from),
+            _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted with requests unfinished")),
         };
         anyhow::Ok(drained)
     });
     // Loading and unfinished runs cannot be interrupted; they end with the process.
     runtime.shutdown_background();
-    match drained.map_err(Failure::Input)? {
-        true => Ok(()),
-        false => Err(Failure::No(anyhow::anyhow!("stopped with requests unfinished"))),
-    }
+    drained.map_err(Failure::Input)?.map_err(Failure::No)
 }
 
 fn configure(arguments: &ServeArguments) -> anyhow::Result<ServeConfig> {

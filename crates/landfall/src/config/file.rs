@@ -48,6 +48,7 @@ pub struct ServeFile {
     max_connections: Option<usize>,
     read_timeout_seconds: Option<f64>,
     compress_min_bytes: Option<usize>,
+    idle_timeout_seconds: Option<f64>,
     drain_delay_seconds: Option<f64>,
     drain_limit_seconds: Option<f64>,
     workers: Option<usize>,
@@ -102,6 +103,8 @@ impl ServeFile {
         let read_timeout = &mut config.limits.read_timeout;
         set_seconds(read_timeout, "read_timeout_seconds", self.read_timeout_seconds)?;
         set_seconds(&mut config.drain_delay, "drain_delay_seconds", self.drain_delay_seconds)?;
+        let idle_timeout = &mut config.limits.idle_timeout;
+        set_seconds(idle_timeout, "idle_timeout_seconds", self.idle_timeout_seconds)?;
         set_seconds(&mut config.drain_limit, "drain_limit_seconds", self.drain_limit_seconds)?;
         config.repository_control = match self.repository_control {
             None => config.repository_control,
