@@ -41,7 +41,7 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// A repository over a folder, single files, or both.
+    /// The repository that a configuration declares: a folder, single files, or both.
     pub fn new(
         catalog: Arc<Catalog>,
         opener: Arc<dyn OpenModel>,
@@ -79,6 +79,7 @@ impl Repository {
     pub fn reconcile(&self) -> Result<bool, String> {
         let found = self.scan()?;
         let unloaded = lock(&self.unloaded).clone();
+        self.warn_of_clashes();
         let next: BTreeSet<String> = found.keys().cloned().collect();
         let gone: Vec<String> = lock(&self.known).difference(&next).cloned().collect();
         *lock(&self.known) = next;
@@ -87,7 +88,7 @@ impl Repository {
         for group in wanted.chunks(threads) {
             std::thread::scope(|scope| {
                 for (name, model) in group {
-                    scope.spawn(|| self.apply(name, model, false));
+                    scope.spawn(|| self.follow(name, model));
                 }
             });
         }
@@ -97,6 +98,30 @@ impl Repository {
             self.catalog.forget(&name);
         }
         Ok(found.values().any(|model| model.settling))
+    }
+
+    /// Brings one model in line, unless a caller unloads it meanwhile.
+    fn follow(&self, name: &str, model: &FoundModel) {
+        self.apply(name, model, false);
+        if lock(&self.unloaded).contains(name) {
+            self.catalog.unload(name);
+        }
+    }
+
+    /// A file that the configuration names wins over a folder of the same name. Said once.
+    fn warn_of_clashes(&self) {
+        let known = lock(&self.known);
+        for single in self.singles.iter().filter(|single| !known.contains(&single.name)) {
+            let clash = self.folder.as_ref().map(|folder| folder.join(&single.name));
+            if let Some(folder) = clash.filter(|folder| folder.is_dir()) {
+                tracing::warn!(
+                    model = single.name,
+                    served = %single.path.display(),
+                    ignored = %folder.display(),
+                    "two models have one name"
+                );
+            }
+        }
     }
 
     fn apply(&self, name: &str, model: &FoundModel, explicit: bool) -> Option<Reconciled> {
@@ -184,7 +209,7 @@ fn report(name: &str, done: &Reconciled) {
 }
 
 struct FolderLoader<'r> {
-    opener: &'r dyn OpenModel,
+    repository: &'r Repository,
     model: &'r FoundModel,
     file: &'r ModelFile,
 }
