@@ -227,7 +227,9 @@ impl GrpcInferenceService for Inference {
         let (begun, request) = (Instant::now(), request.into_inner());
         let config = Choice::of_version(&request.version)
             .and_then(|choice| self.0.catalog.lookup(&request.name, choice.as_ref()))
-            .map(|servable| ModelConfigResponse { config: Some(config_message(&servable)) })
+            .map(|servable| ModelConfigResponse {
+                config: Some(config_message(&self.0.catalog, &servable)),
+            })
             .map_err(of_prediction);
         self.reply(begun, config)
     }
