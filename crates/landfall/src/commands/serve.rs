@@ -1,5 +1,6 @@
 //! `landfall serve`: the prediction service.
 
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,11 +50,11 @@ pub(super) struct ServeArguments {
     /// Seconds between looks at the repository folder; 0 to look only once [default: 2]
     #[arg(long, value_name = "SECONDS", env = "LANDFALL_POLL_SECONDS")]
     poll_seconds: Option<f64>,
-    /// The largest request in bytes, compressed and decompressed alike [default: 67108864]
     /// Map model files rather than read them: loads faster and shares memory, but a file that is
     /// overwritten in place can end the server
     #[arg(long, env = "LANDFALL_MAP_FILES")]
     map_files: bool,
+    /// The largest request in bytes, compressed and decompressed alike [default: 67108864]
     #[arg(long, value_name = "BYTES", env = "LANDFALL_MAX_BODY_BYTES")]
     max_body_bytes: Option<usize>,
     /// Threads that serve sockets [default: one per core]
@@ -115,9 +116,9 @@ fn configure(arguments: &ServeArguments) -> anyhow::Result<ServeConfig> {
     config.grpc = arguments.grpc.unwrap_or(config.grpc);
     config.admin = arguments.admin.unwrap_or(config.admin);
     config.workers = arguments.workers.unwrap_or(config.workers);
-    config.map_files |= arguments.map_files;
     let max_body_bytes = &mut config.limits.max_body_bytes;
     *max_body_bytes = arguments.max_body_bytes.unwrap_or(*max_body_bytes);
+    config.map_files |= arguments.map_files;
     if arguments.allow_repository_control {
         config.repository_control = RepositoryControl::Public;
     }
@@ -157,22 +158,27 @@ fn target_config(target: &Path) -> anyhow::Result<ServeConfig> {
     }
 }
 
+/// Prints a line, or not if nobody reads any more: that is no reason to stop serving.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 /// Prints where the server listens, and once models are loaded a line to try.
 async fn announce(running: &Running, begun: Instant) {
     let mut phase = running.server.health.watch();
-    println!("landfall {}", crate::serving::SERVER_VERSION);
-    println!("  HTTP   http://{}", reachable(running.http));
-    println!("  gRPC   {}", reachable(running.grpc));
-    println!("  admin  http://{}", reachable(running.admin));
+    say(format_args!("landfall {}", crate::serving::SERVER_VERSION));
+    say(format_args!("  HTTP   http://{}", reachable(running.http)));
+    say(format_args!("  gRPC   {}", reachable(running.grpc)));
+    say(format_args!("  admin  http://{}", reachable(running.admin)));
     let ready = |phase: &crate::serving::Phase| *phase == crate::serving::Phase::Ready;
     if phase.wait_for(ready).await.is_err() {
         return;
     }
     let servables = running.server.catalog.servables();
     let seconds = begun.elapsed().as_secs_f64();
-    println!("  ready  {} model versions in {seconds:.3} s", servables.len());
+    say(format_args!("  ready  {} model versions in {seconds:.3} s", servables.len()));
     if let Some(servable) = servables.first() {
-        println!("  try    {}", example_request(servable, reachable(running.http)));
+        say(format_args!("  try    {}", example_request(servable, reachable(running.http))));
     }
 }
 
