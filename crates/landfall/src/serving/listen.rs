@@ -1,8 +1,8 @@
 //! Accepting connections and serving HTTP on them until told to stop.
 //!
-//! All three listeners run this one loop, gRPC's too. tonic's own loop spins, at the price of a core,
-//! while there are no file descriptors, bounds neither the number of connections nor the time to
-//! their first byte, and waits for idle peers at shutdown.
+//! All three listeners run this one loop, gRPC's too. tonic's own loop spins, at the price of a
+//! core, while there are no file descriptors, bounds neither the number of connections nor the time
+//! to their first byte, and waits for idle peers at shutdown.
 
 use std::convert::Infallible;
 use std::future::Future;
