@@ -35,15 +35,16 @@ pub struct Signature {
 }
 
 impl TensorSpec {
-    /// Why `tensor` does not fit this specification, if it does not.
+    /// Why `tensor` does not fit this specification of an input, if it does not.
     pub fn mismatch(&self, tensor: &TensorView<'_>) -> Option<String> {
+        self.difference(tensor).map(|difference| format!("input '{}' {difference}", self.name))
+    }
+
+    /// What is different about `tensor`, as the end of a sentence, if something is.
+    pub fn difference(&self, tensor: &TensorView<'_>) -> Option<String> {
         if tensor.dtype() != self.dtype {
-            return Some(format!(
-                "input '{}' has datatype {}, expected {}",
-                self.name,
-                tensor.dtype().protocol_name(),
-                self.dtype.protocol_name()
-            ));
+            let (found, expected) = (tensor.dtype().protocol_name(), self.dtype.protocol_name());
+            return Some(format!("has datatype {found}, expected {expected}"));
         }
         let dims = self.dims.as_ref()?;
         let fits = dims.len() == tensor.shape().len()
@@ -53,7 +54,7 @@ impl TensorSpec {
             });
         (!fits).then(|| {
             let shape = Shape::from(tensor.shape());
-            format!("input '{}' has shape {shape}, expected {}", self.name, Dims(dims))
+            format!("has shape {shape}, expected {}", Dims(dims))
         })
     }
 }

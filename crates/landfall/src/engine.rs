@@ -14,7 +14,7 @@ use landfall_optimize::{Evaluate, Report};
 use landfall_package::{Package, ServingDefaults};
 use landfall_predict::pipeline::{Limits, Pipeline};
 use landfall_runtime::{Cpu, Evaluator, Isa, Model, Options};
-use landfall_tensor::{Buffer, Tensor};
+use landfall_tensor::{Buffer, FileAccess, Tensor};
 
 pub use assets::AssetFolder;
 pub use golden::check_golden;
@@ -32,6 +32,8 @@ pub struct EngineOptions {
     pub prefer_declared_threads: bool,
     /// Whether the optimiser runs.
     pub optimize: bool,
+    /// How model files come into memory.
+    pub files: FileAccess,
 }
 
 impl EngineOptions {
@@ -46,7 +48,8 @@ impl EngineOptions {
             _ => Cpu::detect(),
         };
         let threads = if threads == 0 { cores() } else { threads };
-        Ok(EngineOptions { cpu, threads, prefer_declared_threads: false, optimize: true })
+        let files = FileAccess::default();
+        Ok(EngineOptions { cpu, threads, prefer_declared_threads: false, optimize: true, files })
     }
 
     /// How to compile.
@@ -80,7 +83,8 @@ impl Evaluate for Folding {
 
 /// Imports an ONNX file and optimises it.
 pub fn prepare(path: &Path, options: &EngineOptions) -> Result<Prepared> {
-    prepared(landfall_onnx::import_file(path), options).with_context(|| path.display().to_string())
+    let imported = landfall_onnx::import_file_with(path, options.files);
+    prepared(imported, options).with_context(|| path.display().to_string())
 }
 
 fn prepared(imported: Result<Imported, ImportError>, options: &EngineOptions) -> Result<Prepared> {
@@ -220,7 +224,7 @@ fn steps_beside(path: &Path, signature: &Signature) -> Result<Option<Arc<Pipelin
 }
 
 fn open_package(path: &Path, options: &EngineOptions) -> Result<Opened> {
-    let package = Package::open(path)?;
+    let package = Package::open_with(path, options.files)?;
     let here = || path.display().to_string();
     let graph = package.graph().with_context(here)?;
     let pipeline = Pipeline::of_package(&package, Limits::default()).with_context(here)?;

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use landfall_tensor::Buffer;
+use landfall_tensor::{Buffer, FileAccess};
 
 use crate::proto::Entry;
 
@@ -19,19 +19,20 @@ use crate::proto::Entry;
 pub(crate) struct External {
     folder: Option<PathBuf>,
     allowed: Vec<PathBuf>,
-    mapped: HashMap<PathBuf, Buffer>,
+    access: FileAccess,
+    open: HashMap<PathBuf, Buffer>,
 }
 
 impl External {
     /// Files beside the model at `path`.
-    pub(crate) fn beside(path: &Path) -> io::Result<External> {
+    pub(crate) fn beside(path: &Path, access: FileAccess) -> io::Result<External> {
         let parent = |path: &Path| match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
         let folder = parent(path);
         let allowed = vec![folder.canonicalize()?, parent(&path.canonicalize()?)];
-        Ok(External { folder: Some(folder), allowed, mapped: HashMap::new() })
+        Ok(External { folder: Some(folder), allowed, access, open: HashMap::new() })
     }
 
     /// The bytes that a tensor's `external_data` entries describe; `length` bytes unless they say
@@ -58,13 +59,13 @@ impl External {
 
     fn file(&mut self, location: &str) -> Result<Buffer, String> {
         let path = self.locate(location)?;
-        if let Some(buffer) = self.mapped.get(&path) {
+        if let Some(buffer) = self.open.get(&path) {
             return Ok(buffer.clone());
         }
         let unreadable = |error| format!("cannot read external data '{location}': {error}");
         let file = File::open(&path).map_err(unreadable)?;
-        let buffer = Buffer::map_file(&file).map_err(unreadable)?;
-        self.mapped.insert(path, buffer.clone());
+        let buffer = Buffer::of_file(&file, self.access).map_err(unreadable)?;
+        self.open.insert(path, buffer.clone());
         Ok(buffer)
     }
 

@@ -21,4 +21,6 @@ mod wire;
 
 pub use error::{ImportError, Malformed, UnsupportedNode};
 pub use export::{ExportError, OLDEST as OLDEST_EXPORTED_OPSET, export};
-pub use import::{ClassLabels, Imported, Metadata, import_bytes, import_file, tensor_from_proto};
+pub use import::{
+    ClassLabels, Imported, Metadata, import_bytes, import_file, import_file_with, tensor_from_proto,
+};

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::Path;
 
 use landfall_graph::{Graph, Signature, TensorSpec};
-use landfall_tensor::{Buffer, DType, Shape, Tensor};
+use landfall_tensor::{Buffer, DType, FileAccess, Shape, Tensor};
 
 use crate::archive::{self, ALIGNMENT, Entry};
 use crate::manifest::{Digest, Manifest, NamedTensorRecord, TensorRecord, Tolerance};
@@ -44,11 +44,21 @@ pub struct Package {
 impl Package {
     /// Maps a file and checks its structure and manifest, without reading weights.
     ///
-    /// The file must not be changed in place while it is open; replace it by renaming.
+    /// The file must not be changed in place while it is open; replace it by renaming, or open it
+    /// with [`FileAccess::Copied`].
     pub fn open(path: &Path) -> Result<Package, PackageError> {
+        Package::open_with(path, FileAccess::Mapped)
+    }
+
+    /// Opens a file in one way or the other.
+    pub fn open_with(path: &Path, access: FileAccess) -> Result<Package, PackageError> {
         let open = |path: &Path| {
             let file = File::open(path).map_err(|e| PackageError::io("open", e))?;
-            Buffer::map_file(&file).map_err(|e| PackageError::io("map into memory", e))
+            let doing = match access {
+                FileAccess::Mapped => "map into memory",
+                FileAccess::Copied => "read into memory",
+            };
+            Buffer::of_file(&file, access).map_err(|e| PackageError::io(doing, e))
         };
         open(path).and_then(Package::from_buffer).map_err(|e| e.at_path(path))
     }

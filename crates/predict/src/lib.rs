@@ -37,4 +37,4 @@ pub use sink::{PredictionEvent, PredictionSink};
 pub use statistics::{
     BUCKETS_S, BatchStatistics, DurationCount, HistogramSnapshot, StatisticsSnapshot,
 };
-pub use steps::Steps;
+pub use steps::{Preprocessed, Steps};

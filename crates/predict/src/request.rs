@@ -33,6 +33,9 @@ pub struct Reply {
     pub outputs: Vec<(String, Tensor)>,
     /// Where the time went.
     pub timing: Timing,
+    /// Tokens that the declared steps made of the request's texts, with those that the tokenizer
+    /// adds and without padding; `None` if no declared step makes tokens.
+    pub tokens: Option<usize>,
 }
 
 /// Durations of a request's stages.

@@ -219,7 +219,7 @@ pub(crate) struct Statistics {
 }
 
 impl Statistics {
-    /// One run of `rows` rows, successful or not, that ended at `end_ns`.
+    /// One successful run of `rows` rows that ended at `end_ns`.
     pub(crate) fn ran(&self, rows: usize, times: &RunTimes, end_ns: u64) {
         self.executions.fetch_add(1, Relaxed);
         self.last_inference_ns.fetch_max(end_ns.max(1), Relaxed);

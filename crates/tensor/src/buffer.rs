@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
@@ -20,6 +20,18 @@ pub(crate) struct Line([u8; ALIGNMENT]);
 enum Memory {
     Owned(Arc<Vec<Line>>),
     Mapped(Arc<memmap2::Mmap>),
+}
+
+/// How the bytes of a file come into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FileAccess {
+    /// Its pages are mapped: nothing is copied, and processes share them. The file must not be
+    /// truncated or rewritten in place for as long as a buffer of it lives; see
+    /// [`Buffer::map_file`].
+    #[default]
+    Mapped,
+    /// They are read once. Whatever becomes of the file then does not matter.
+    Copied,
 }
 
 /// A cheaply cloned, immutable range of bytes.
@@ -75,6 +87,21 @@ impl Buffer {
         Ok(Buffer { memory: Memory::Mapped(Arc::new(map)), range: 0..len })
     }
 
+    /// Reads a whole file into memory. Fails if it becomes shorter meanwhile.
+    pub fn read_file(mut file: &File) -> io::Result<Buffer> {
+        let len = usize::try_from(file.metadata()?.len())
+            .map_err(|_| io::Error::new(io::ErrorKind::FileTooLarge, "file exceeds memory"))?;
+        Buffer::try_build(len, |bytes| file.read_exact(bytes))
+    }
+
+    /// A whole file.
+    pub fn of_file(file: &File, access: FileAccess) -> io::Result<Buffer> {
+        match access {
+            FileAccess::Mapped => Buffer::map_file(file),
+            FileAccess::Copied => Buffer::read_file(file),
+        }
+    }
+
     /// A part of this buffer, sharing its memory. `None` if the range lies outside.
     pub fn slice(&self, range: Range<usize>) -> Option<Buffer> {
         if range.start > range.end || range.end > self.len() {
@@ -120,5 +147,24 @@ mod tests {
         assert_eq!(&*part, &[2, 3]);
         assert!(part.slice(1..3).is_none());
         assert!(buffer.slice(Range { start: 3, end: 2 }).is_none());
+    }
+
+    #[test]
+    fn a_copied_file_may_change_afterwards() {
+        let path = std::env::temp_dir().join(format!("landfall-buffer-{}", std::process::id()));
+        std::fs::write(&path, [7; 10_000]).unwrap();
+        let file = File::open(&path).unwrap();
+        let mapped = Buffer::of_file(&file, FileAccess::Mapped).unwrap();
+        let copied = Buffer::of_file(&file, FileAccess::Copied).unwrap();
+        assert!(mapped.is_mapped() && !copied.is_mapped());
+        assert_eq!(*mapped, *copied);
+        drop(mapped);
+        std::fs::write(&path, [1; 10]).unwrap();
+        assert_eq!(*copied, [7; 10_000]);
+        std::fs::write(&path, []).unwrap();
+        assert!(
+            Buffer::of_file(&File::open(&path).unwrap(), FileAccess::Copied).unwrap().is_empty()
+        );
+        std::fs::remove_file(&path).unwrap();
     }
 }

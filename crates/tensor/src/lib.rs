@@ -15,7 +15,7 @@ mod tensor;
 mod view;
 
 pub use arena::{Arena, Reads, Writes};
-pub use buffer::{ALIGNMENT, Buffer};
+pub use buffer::{ALIGNMENT, Buffer, FileAccess};
 pub use dtype::{DType, Element};
 pub use error::TensorError;
 pub use half::{bf16, f16};

@@ -96,7 +96,7 @@ async fn demonstrate(arguments: &DemoArguments, pace: Pace) -> Result<()> {
         println!("Press Ctrl-C to stop.");
         tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")?;
     }
-    ensure!(running.stop(Duration::ZERO).await, "stopped with requests unfinished");
+    running.stop(Duration::ZERO).await?;
     Ok(())
 }
 

@@ -13,6 +13,7 @@ mod score;
 mod serve;
 mod table;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -73,7 +74,7 @@ pub fn main_with(opener: Arc<dyn OpenModel>) -> ExitCode {
         Err(Failure::No(error)) => (error, 1),
         Err(Failure::Input(error)) => (error, 2),
     };
-    eprintln!("error: {error:#}");
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
     ExitCode::from(code)
 }
 

@@ -24,6 +24,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use landfall_predict::{BulkOptions, Servable, ServingConfig};
+use landfall_tensor::FileAccess;
 
 use super::Failure;
 use crate::clock::MachineClock;
@@ -135,7 +136,8 @@ fn score(arguments: &ScoreArguments) -> Result<Totals> {
 /// The model, one thread a run: rows are spread over threads by batches.
 fn servable(path: &Path) -> Result<Arc<Servable>> {
     let config = ServingConfig { threads: 1, ..ServingConfig::default() };
-    let loaded = ModelFiles.open(path, config).map_err(|error| anyhow!(error))?;
+    let loaded =
+        ModelFiles.open(path, FileAccess::Mapped, config).map_err(|error| anyhow!(error))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let started = Servable::start(&name, 1, loaded, Arc::new(MachineClock::start()), None);
     started.map_err(|error| anyhow!("{}: {error}", path.display()))

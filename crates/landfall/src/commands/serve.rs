@@ -1,5 +1,6 @@
 //! `landfall serve`: the prediction service.
 
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,6 +50,10 @@ pub(super) struct ServeArguments {
     /// Seconds between looks at the repository folder; 0 to look only once [default: 2]
     #[arg(long, value_name = "SECONDS", env = "LANDFALL_POLL_SECONDS")]
     poll_seconds: Option<f64>,
+    /// Map model files rather than read them: loads faster and shares memory, but a file that is
+    /// overwritten in place can end the server
+    #[arg(long, env = "LANDFALL_MAP_FILES")]
+    map_files: bool,
     /// The largest request in bytes, compressed and decompressed alike [default: 67108864]
     #[arg(long, value_name = "BYTES", env = "LANDFALL_MAX_BODY_BYTES")]
     max_body_bytes: Option<usize>,
@@ -95,17 +100,14 @@ fn serve(config: &ServeConfig, opener: Arc<dyn OpenModel>, begun: Instant) -> Re
         };
         tracing::info!("stopping: finishing the requests in flight");
         let drained = tokio::select! {
-            drained = running.stop(delay) => drained,
-            _ = interrupt.recv() => false,
+            drained = running.stop(delay) => drained.map_err(anyhow::Error::from),
+            _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted with requests unfinished")),
         };
         anyhow::Ok(drained)
     });
     // Loading and unfinished runs cannot be interrupted; they end with the process.
     runtime.shutdown_background();
-    match drained.map_err(Failure::Input)? {
-        true => Ok(()),
-        false => Err(Failure::No(anyhow::anyhow!("stopped with requests unfinished"))),
-    }
+    drained.map_err(Failure::Input)?.map_err(Failure::No)
 }
 
 fn configure(arguments: &ServeArguments) -> anyhow::Result<ServeConfig> {
@@ -116,6 +118,7 @@ fn configure(arguments: &ServeArguments) -> anyhow::Result<ServeConfig> {
     config.workers = arguments.workers.unwrap_or(config.workers);
     let max_body_bytes = &mut config.limits.max_body_bytes;
     *max_body_bytes = arguments.max_body_bytes.unwrap_or(*max_body_bytes);
+    config.map_files |= arguments.map_files;
     if arguments.allow_repository_control {
         config.repository_control = RepositoryControl::Public;
     }
@@ -155,22 +158,27 @@ fn target_config(target: &Path) -> anyhow::Result<ServeConfig> {
     }
 }
 
+/// Prints a line, or not if nobody reads any more: that is no reason to stop serving.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 /// Prints where the server listens, and once models are loaded a line to try.
 async fn announce(running: &Running, begun: Instant) {
     let mut phase = running.server.health.watch();
-    println!("landfall {}", crate::serving::SERVER_VERSION);
-    println!("  HTTP   http://{}", reachable(running.http));
-    println!("  gRPC   {}", reachable(running.grpc));
-    println!("  admin  http://{}", reachable(running.admin));
+    say(format_args!("landfall {}", crate::serving::SERVER_VERSION));
+    say(format_args!("  HTTP   http://{}", reachable(running.http)));
+    say(format_args!("  gRPC   {}", reachable(running.grpc)));
+    say(format_args!("  admin  http://{}", reachable(running.admin)));
     let ready = |phase: &crate::serving::Phase| *phase == crate::serving::Phase::Ready;
     if phase.wait_for(ready).await.is_err() {
         return;
     }
     let servables = running.server.catalog.servables();
     let seconds = begun.elapsed().as_secs_f64();
-    println!("  ready  {} model versions in {seconds:.3} s", servables.len());
+    say(format_args!("  ready  {} model versions in {seconds:.3} s", servables.len()));
     if let Some(servable) = servables.first() {
-        println!("  try    {}", example_request(servable, reachable(running.http)));
+        say(format_args!("  try    {}", example_request(servable, reachable(running.http))));
     }
 }
 

@@ -1,5 +1,6 @@
 //! The server's YAML file.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,12 +41,14 @@ pub struct ServeFile {
     repository: Option<PathBuf>,
     #[serde(default)]
     models: Vec<ModelEntry>,
+    map_files: Option<bool>,
     poll_seconds: Option<f64>,
     settle_seconds: Option<f64>,
     repository_control: Option<ControlName>,
     max_body_bytes: Option<usize>,
     max_connections: Option<usize>,
     read_timeout_seconds: Option<f64>,
+    idle_timeout_seconds: Option<f64>,
     compress_min_bytes: Option<usize>,
     drain_delay_seconds: Option<f64>,
     drain_limit_seconds: Option<f64>,
@@ -92,6 +95,7 @@ impl ServeFile {
         set(&mut config.grpc, self.grpc);
         set(&mut config.admin, self.admin);
         set(&mut config.workers, self.workers);
+        set(&mut config.map_files, self.map_files);
         set(&mut config.limits.max_body_bytes, self.max_body_bytes);
         set(&mut config.limits.max_connections, self.max_connections);
         set(&mut config.limits.compress_min_bytes, self.compress_min_bytes);
@@ -99,6 +103,8 @@ impl ServeFile {
         set_seconds(&mut config.settle, "settle_seconds", self.settle_seconds)?;
         let read_timeout = &mut config.limits.read_timeout;
         set_seconds(read_timeout, "read_timeout_seconds", self.read_timeout_seconds)?;
+        let idle_timeout = &mut config.limits.idle_timeout;
+        set_seconds(idle_timeout, "idle_timeout_seconds", self.idle_timeout_seconds)?;
         set_seconds(&mut config.drain_delay, "drain_delay_seconds", self.drain_delay_seconds)?;
         set_seconds(&mut config.drain_limit, "drain_limit_seconds", self.drain_limit_seconds)?;
         config.repository_control = match self.repository_control {
@@ -115,6 +121,17 @@ impl ServeFile {
             settings: entry.settings,
         };
         config.models = self.models.into_iter().map(single).collect();
+        let mut names = BTreeSet::new();
+        if let Some(twice) = config.models.iter().find(|model| !names.insert(&model.name)) {
+            return Err(format!(
+                "models: '{}' is given twice; several versions of a model go into a repository \
+                 folder",
+                twice.name
+            ));
+        }
+        if config.limits.max_connections == 0 {
+            return Err("max_connections: expected 1 or more, found 0".to_owned());
+        }
         Ok(config)
     }
 }
@@ -163,5 +180,8 @@ mod tests {
         assert!(parse("htpp: 1").unwrap_err().contains("htpp"));
         assert!(parse("poll_seconds: -1").unwrap_err().contains("poll_seconds"));
         assert!(parse("models: [{name: a}]").unwrap_err().contains("path"));
+        assert!(parse("max_connections: 0").unwrap_err().contains("max_connections"));
+        let twice = "models: [{name: a, path: a.onnx}, {name: a, path: b.onnx, version: 2}]";
+        assert!(parse(twice).unwrap_err().contains("'a' is given twice"));
     }
 }

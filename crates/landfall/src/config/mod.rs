@@ -39,6 +39,8 @@ pub struct ServeConfig {
     pub repository: Option<PathBuf>,
     /// Models given one by one.
     pub models: Vec<SingleModel>,
+    /// Whether model files are mapped rather than read; then none may be overwritten in place.
+    pub map_files: bool,
     /// Time between looks at the repository folder; zero to look only once.
     pub poll: Duration,
     /// How long a version's files must stand still before it is loaded.
@@ -63,6 +65,7 @@ impl Default for ServeConfig {
             admin: SocketAddr::from(([127, 0, 0, 1], 8002)),
             repository: None,
             models: Vec::new(),
+            map_files: false,
             poll: Duration::from_secs(2),
             settle: Duration::from_secs(1),
             repository_control: RepositoryControl::default(),

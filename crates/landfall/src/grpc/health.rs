@@ -1,18 +1,20 @@
 //! `grpc.health.v1.Health`. The empty service is the server; a model's name is its readiness.
 
-use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use landfall_predict::VersionChoice;
 use landfall_protocol::health::health_check_response::ServingStatus;
 use landfall_protocol::health::health_server::Health;
 use landfall_protocol::health::{HealthCheckRequest, HealthCheckResponse};
-use tokio_stream::wrappers::WatchStream;
-use tokio_stream::{Stream, StreamExt};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use crate::serving::Server;
+use crate::serving::{Phase, Server};
 
+/// Time between looks at a model's readiness for those who watch it.
+const LOOK: Duration = Duration::from_millis(500);
 const INFERENCE: &str = "inference.GRPCInferenceService";
 
 pub(super) struct Checks(Arc<Server>);
@@ -50,19 +52,40 @@ impl Health for Checks {
             .ok_or_else(|| Status::not_found(format!("unknown service '{service}'")))
     }
 
-    type WatchStream =
-        Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send + 'static>>;
+    type WatchStream = ReceiverStream<Result<HealthCheckResponse, Status>>;
 
     async fn watch(
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let service = request.into_inner().service;
-        let server = Arc::clone(&self.0);
-        let changes = WatchStream::new(self.0.health.watch()).map(move |_| {
-            let status = status(&server, &service).unwrap_or(ServingStatus::ServiceUnknown);
-            Ok(response(status))
-        });
-        Ok(Response::new(Box::pin(changes)))
+        let (changes, stream) = mpsc::channel(1);
+        tokio::spawn(report(Arc::clone(&self.0), request.into_inner().service, changes));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// Reports a status and every change of it, until the server stops or nobody listens.
+async fn report(
+    server: Arc<Server>,
+    service: String,
+    changes: mpsc::Sender<Result<HealthCheckResponse, Status>>,
+) {
+    let mut phase = server.health.watch();
+    let mut reported = None;
+    loop {
+        let stopping = *phase.borrow_and_update() == Phase::Stopping;
+        let found = status(&server, &service).unwrap_or(ServingStatus::ServiceUnknown);
+        if reported != Some(found) && changes.send(Ok(response(found))).await.is_err() {
+            return;
+        }
+        reported = Some(found);
+        if stopping {
+            return;
+        }
+        tokio::select! {
+            _ = phase.changed() => {}
+            () = tokio::time::sleep(LOOK) => {}
+            () = changes.closed() => return,
+        }
     }
 }

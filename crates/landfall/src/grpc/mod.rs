@@ -1,5 +1,6 @@
 //! The gRPC listener: `inference.GRPCInferenceService` and `grpc.health.v1.Health`.
 
+mod deadline;
 mod health;
 mod inference;
 mod service;
@@ -7,24 +8,25 @@ mod status;
 mod stream;
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use axum::Router;
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use landfall_protocol::health::health_server::HealthServer;
 use landfall_protocol::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tonic::codec::CompressionEncoding;
-use tonic::transport::server::TcpIncoming;
+use tonic::service::Routes;
+use tower_service::Service;
 
-use crate::serving::{Server, turned_true};
+use crate::serving::Server;
 
-/// Requests that one connection may have open at a time.
-const MAX_STREAMS: u32 = 1024;
-/// How often an idle connection is asked whether it still lives.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Answers calls.
+#[derive(Clone)]
+pub struct Handler(Router);
 
-/// Serves until `stopped` turns true, then finishes the calls in flight.
-pub async fn serve(listener: TcpListener, server: Arc<Server>, mut stopped: watch::Receiver<bool>) {
+/// The handler of the gRPC listener.
+pub fn handler(server: Arc<Server>) -> Handler {
     let limit = server.limits.max_body_bytes;
     let inference = GrpcInferenceServiceServer::new(service::Inference::new(Arc::clone(&server)))
         .max_decoding_message_size(limit)
@@ -32,19 +34,13 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, mut stopped: watc
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip);
     let health = HealthServer::new(health::Checks::new(server));
-    let served = tonic::transport::Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .initial_stream_window_size(4 << 20)
-        .initial_connection_window_size(16 << 20)
-        .add_service(inference)
-        .add_service(health)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            async move { turned_true(&mut stopped).await },
-        )
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the gRPC listener failed");
+    Handler(Routes::new(inference).add_service(health).prepare().into_axum_router())
+}
+
+impl Handler {
+    /// Answers one call; never fails.
+    pub async fn handle(mut self, request: Request<Incoming>) -> Response<Body> {
+        let limit = deadline::timeout(request.headers());
+        deadline::within(limit, self.0.call(request)).await
     }
 }

@@ -15,7 +15,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::inference::{Counted, infer};
 use super::status::of_prediction;
-use super::stream;
+use super::{deadline, stream};
 use crate::metrics::GrpcMethod;
 use crate::serving::{
     Choice, EXTENSIONS, RepositoryControl, SERVER_NAME, SERVER_VERSION, Server, config_message,
@@ -213,7 +213,9 @@ impl GrpcInferenceService for Inference {
         let errors_end_it =
             request.metadata().get(STREAM_ERRORS).is_some_and(|value| value == "true");
         let compressed = compresses(&request);
-        let replies = stream::answer(Arc::clone(&self.0), request.into_inner(), errors_end_it);
+        let limit = deadline::of_metadata(request.metadata());
+        let server = Arc::clone(&self.0);
+        let replies = stream::answer(server, request.into_inner(), limit, errors_end_it);
         let replies = Box::pin(replies) as Self::ModelStreamInferStream;
         Ok(if compressed { Response::new(replies) } else { plain(replies) })
     }
@@ -225,7 +227,9 @@ impl GrpcInferenceService for Inference {
         let (begun, request) = (Instant::now(), request.into_inner());
         let config = Choice::of_version(&request.version)
             .and_then(|choice| self.0.catalog.lookup(&request.name, choice.as_ref()))
-            .map(|servable| ModelConfigResponse { config: Some(config_message(&servable)) })
+            .map(|servable| ModelConfigResponse {
+                config: Some(config_message(&self.0.catalog, &servable)),
+            })
             .map_err(of_prediction);
         self.reply(begun, config)
     }

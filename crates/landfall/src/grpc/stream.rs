@@ -1,9 +1,12 @@
 //! `ModelStreamInfer`: requests and replies in one stream, replies in the order of requests.
 //!
 //! A bounded number of requests of one stream are in flight together, so that they can share a
-//! run; further ones wait in the transport.
+//! run; further ones wait in the transport. When the server stops, requests in flight are answered
+//! and the stream then ends with `UNAVAILABLE`, which clients retry elsewhere.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use landfall_protocol::inference::{
     ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
@@ -12,9 +15,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use super::deadline;
 use super::inference::infer;
 use crate::metrics::GrpcMethod;
-use crate::serving::Server;
+use crate::serving::{Phase, Server};
 
 /// Requests of one stream in flight.
 const IN_FLIGHT: usize = 64;
@@ -22,39 +26,64 @@ const IN_FLIGHT: usize = 64;
 type Answer = Result<ModelInferResponse, Status>;
 type Reply = Result<ModelStreamInferResponse, Status>;
 
-/// Answers a stream. With `errors_end_it`, the first error ends the stream with its status;
-/// otherwise errors are messages of the stream.
+/// Answers a stream, for no longer than `limit`. With `errors_end_it`, the first error ends the
+/// stream with its status; otherwise errors are messages of the stream.
 pub(super) fn answer(
     server: Arc<Server>,
     requests: Streaming<ModelInferRequest>,
+    limit: Option<Duration>,
     errors_end_it: bool,
 ) -> ReceiverStream<Reply> {
     let (replies, stream) = mpsc::channel(IN_FLIGHT);
     let (order, answers) = mpsc::channel(IN_FLIGHT);
-    tokio::spawn(take_requests(server, requests, order));
+    tokio::spawn(take_requests(server, requests, limit, order));
     tokio::spawn(send_replies(answers, replies, errors_end_it));
     ReceiverStream::new(stream)
+}
+
+/// What is next in a stream's order.
+enum Next {
+    /// The answer to a request, when it is there.
+    Answer(oneshot::Receiver<Answer>),
+    /// The end, which is not the client's wish.
+    End(Status),
 }
 
 async fn take_requests(
     server: Arc<Server>,
     mut requests: Streaming<ModelInferRequest>,
-    order: mpsc::Sender<oneshot::Receiver<Answer>>,
+    limit: Option<Duration>,
+    order: mpsc::Sender<Next>,
 ) {
+    let mut phase = server.health.watch();
+    let mut deadline = pin!(async {
+        match limit {
+            Some(limit) => {
+                tokio::time::sleep(limit).await;
+                deadline::exceeded(limit)
+            }
+            None => std::future::pending().await,
+        }
+    });
     loop {
-        let request = match requests.message().await {
+        let request = tokio::select! {
+            request = requests.message() => request,
+            status = &mut deadline => Err(status),
+            _ = phase.wait_for(|phase| *phase == Phase::Stopping) => {
+                Err(Status::unavailable("the server is shutting down"))
+            }
+        };
+        let request = match request {
             Ok(Some(request)) => request,
             Ok(None) => break,
             Err(status) => {
-                let (sender, receiver) = oneshot::channel();
-                drop(sender.send(Err(status)));
-                drop(order.send(receiver).await);
+                drop(order.send(Next::End(status)).await);
                 break;
             }
         };
         let (mut sender, receiver) = oneshot::channel();
         // Before starting work: an error means that nobody reads replies any more.
-        if order.send(receiver).await.is_err() {
+        if order.send(Next::Answer(receiver)).await.is_err() {
             break;
         }
         let server = Arc::clone(&server);
@@ -81,11 +110,18 @@ fn with_id(status: Status, id: &str) -> Status {
 }
 
 async fn send_replies(
-    mut answers: mpsc::Receiver<oneshot::Receiver<Answer>>,
+    mut order: mpsc::Receiver<Next>,
     replies: mpsc::Sender<Reply>,
     errors_end_it: bool,
 ) {
-    while let Some(answer) = answers.recv().await {
+    while let Some(next) = order.recv().await {
+        let answer = match next {
+            Next::Answer(answer) => answer,
+            Next::End(status) => {
+                drop(replies.send(Err(status)).await);
+                break;
+            }
+        };
         let answer = tokio::select! {
             answer = answer => answer,
             () = replies.closed() => break,

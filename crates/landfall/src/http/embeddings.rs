@@ -1,7 +1,8 @@
 //! `POST /v1/embeddings`, in the form of the OpenAI API, for models that take text.
 //!
 //! A model fits if it has one text input with one free axis and a floating-point output with axes
-//! `(texts, features)`. Tokens are not counted, so the reply has no `usage`.
+//! `(texts, features)`. The reply has `usage` if a declared step makes the tokens, which are then
+//! counted as the model sees them: truncated, and with those that the tokenizer adds.
 
 use std::sync::Arc;
 
@@ -79,8 +80,9 @@ pub(super) async fn embed(
     let Some((_, vectors)) = outcome.reply.outputs.first() else {
         return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the model gave no output"));
     };
+    let tokens = outcome.reply.tokens;
     let body = work_over(vectors.elements() * 4, || {
-        encode(vectors, &wanted.model, wanted.encoding_format)
+        encode(vectors, &wanted.model, wanted.encoding_format, tokens)
     })?;
     Ok(compressed_reply(&parts.headers, server.limits.compress_min_bytes, JSON, body))
 }
@@ -96,7 +98,12 @@ fn text_to_vector(signature: &Signature) -> Option<(&TensorSpec, &TensorSpec)> {
 }
 
 /// `vectors` has axes `(texts, features)`.
-fn encode(vectors: &Tensor, model: &str, format: EncodingFormat) -> Result<Vec<u8>, Problem> {
+fn encode(
+    vectors: &Tensor,
+    model: &str,
+    format: EncodingFormat,
+    tokens: Option<usize>,
+) -> Result<Vec<u8>, Problem> {
     let fail = || Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the output is not a matrix");
     let (&[_, features], Some(buffer)) = (&**vectors.shape(), vectors.buffer()) else {
         return Err(fail());
@@ -121,7 +128,12 @@ fn encode(vectors: &Tensor, model: &str, format: EncodingFormat) -> Result<Vec<u
         }
         body.push(b'}');
     }
-    body.extend_from_slice(b"]}");
+    body.push(b']');
+    if let Some(tokens) = tokens {
+        let usage = format!(",\"usage\":{{\"prompt_tokens\":{tokens},\"total_tokens\":{tokens}}}");
+        body.extend_from_slice(usage.as_bytes());
+    }
+    body.push(b'}');
     Ok(body)
 }
 
@@ -133,12 +145,15 @@ mod tests {
     fn vectors_are_numbers_or_base64() {
         let vectors = Tensor::from_slice(Shape::from([2, 1]), &[1.5f32, -2.0]).unwrap();
         let json = |format| -> serde_json::Value {
-            serde_json::from_slice(&encode(&vectors, "m", format).unwrap()).unwrap()
+            serde_json::from_slice(&encode(&vectors, "m", format, Some(7)).unwrap()).unwrap()
         };
         let floats = json(EncodingFormat::Float);
         assert_eq!(floats["data"][1]["embedding"][0], -2.0);
         assert_eq!(floats["data"][1]["index"], 1);
         assert_eq!(json(EncodingFormat::Base64)["data"][0]["embedding"], "AADAPw==");
-        assert!(encode(&Tensor::scalar(1f32), "m", EncodingFormat::Float).is_err());
+        assert_eq!(floats["usage"], serde_json::json!({"prompt_tokens": 7, "total_tokens": 7}));
+        let unknown = encode(&vectors, "m", EncodingFormat::Float, None).unwrap();
+        assert!(unknown.ends_with(b"}]}"), "what is not known is not told");
+        assert!(encode(&Tensor::scalar(1f32), "m", EncodingFormat::Float, None).is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -13,6 +13,7 @@ use landfall_protocol::oip::{Encoded, InferRequest, decode_json, decode_raw_body
 
 use super::body::{read_body, work_over};
 use super::models::ModelPath;
+use super::path::Path;
 use super::reply::{BINARY, JSON, Problem, compressed_reply};
 use crate::serving::{Choice, Server, infer as run};
 

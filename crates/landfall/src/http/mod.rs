@@ -8,6 +8,7 @@ mod infer;
 mod invocations;
 mod models;
 mod openapi;
+mod path;
 mod reply;
 mod repository;
 mod service;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use landfall_graph::TensorSpec;
@@ -10,6 +10,7 @@ use landfall_predict::{ErrorKind, Servable, VersionChoice, VersionState};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::path::Path;
 use super::reply::{Problem, json_reply};
 use crate::serving::{
     Choice, Server, config_json, config_message, metadata_shape, statistics_json,
@@ -93,7 +94,7 @@ pub(super) async fn config(
     Path(path): Path<ModelPath>,
 ) -> Result<Response, Problem> {
     let servable = server.catalog.lookup(&path.model, path.choice()?.as_ref())?;
-    Ok(json_reply(&config_json(&config_message(&servable))))
+    Ok(json_reply(&config_json(&config_message(&server.catalog, &servable))))
 }
 
 pub(super) async fn all_statistics(State(server): State<Arc<Server>>) -> Response {

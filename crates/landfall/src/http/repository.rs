@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use landfall_predict::VersionState;
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::body::read_body;
 use super::models::ModelPath;
+use super::path::Path;
 use super::reply::{JSON, Problem, bytes_reply, json_reply};
 use crate::serving::{RepositoryControl, Server};
 

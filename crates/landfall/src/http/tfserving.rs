@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::body::{read_body, work_over};
+use super::path::Path;
 use super::reply::{JSON, Problem, compressed_reply, json_reply};
 use crate::serving::{Choice, Server, infer as run};
 

@@ -92,8 +92,8 @@ impl GrpcMethod {
 }
 
 /// The HTTP statuses that this server sends; others are counted under the last.
-pub(super) const HTTP_CODES: [u16; 16] =
-    [200, 400, 403, 404, 405, 408, 413, 415, 422, 429, 499, 500, 501, 503, 504, 0];
+pub(super) const HTTP_CODES: [u16; 14] =
+    [200, 400, 403, 404, 405, 408, 413, 415, 499, 500, 501, 503, 504, 0];
 /// gRPC has the codes 0 to 16.
 pub(super) const GRPC_CODES: usize = 17;
 

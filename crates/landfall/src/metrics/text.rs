@@ -74,11 +74,10 @@ fn write_requests(out: &mut Text, server: &Server) {
     out.family(count, "counter", "Requests by protocol, method and status code.");
     let http = || HttpMethod::ALL.iter().zip(&server.metrics.http);
     let grpc = || GrpcMethod::ALL.iter().zip(&server.metrics.grpc);
+    // Zeros too: a rate needs the value before the first event.
     let mut sample = |protocol: &str, method: &str, code: &str, value: u64| {
-        if value > 0 {
-            let labels = format!("protocol=\"{protocol}\",method=\"{method}\",code=\"{code}\"");
-            out.sample(count, &labels, value);
-        }
+        let labels = format!("protocol=\"{protocol}\",method=\"{method}\",code=\"{code}\"");
+        out.sample(count, &labels, value);
     };
     for (method, series) in http() {
         for (code, value) in HTTP_CODES.iter().zip(&series.codes.0) {
@@ -93,10 +92,8 @@ fn write_requests(out: &mut Text, server: &Server) {
     }
     out.family(seconds, "histogram", "From a request's head to its reply, by protocol and method.");
     let mut histogram = |protocol: &str, method: &str, histogram: HistogramSnapshot| {
-        if histogram.count > 0 {
-            let labels = format!("protocol=\"{protocol}\",method=\"{method}\"");
-            out.histogram(seconds, &labels, &histogram);
-        }
+        let labels = format!("protocol=\"{protocol}\",method=\"{method}\"");
+        out.histogram(seconds, &labels, &histogram);
     };
     http().for_each(|(method, s)| histogram("http", method.name(), s.seconds.snapshot()));
     grpc().for_each(|(method, s)| histogram("grpc", method.name(), s.seconds.snapshot()));
@@ -131,7 +128,7 @@ fn write_models(out: &mut Text, snapshots: &[(String, StatisticsSnapshot)]) {
     }
     let families: [(&str, &str, &str, Value); 5] = [
         ("landfall_rows_total", "counter", "Rows inferred.", |s| s.inference_count),
-        ("landfall_runs_total", "counter", "Runs of the model.", |s| s.execution_count),
+        ("landfall_runs_total", "counter", "Successful runs of the model.", |s| s.execution_count),
         ("landfall_queued_requests", "gauge", "Requests waiting.", |s| s.queued_requests),
         ("landfall_queued_rows", "gauge", "Rows waiting.", |s| s.queued_rows),
         ("landfall_running", "gauge", "Runs going on.", |s| s.running),

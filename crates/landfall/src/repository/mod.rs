@@ -14,13 +14,13 @@ mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use landfall_predict::{
     Available, Catalog, ErrorKind, LoadedModel, Loader, PredictError, Reconciled,
 };
+use landfall_tensor::FileAccess;
 
-use crate::config::{ModelFile, SingleModel};
+use crate::config::{ModelFile, ServeConfig, SingleModel};
 use crate::loading::OpenModel;
 
 pub use scan::{FoundModel, FoundVersion, Settling, scan_folder};
@@ -32,6 +32,7 @@ pub struct Repository {
     opener: Arc<dyn OpenModel>,
     folder: Option<PathBuf>,
     singles: Vec<SingleModel>,
+    files: FileAccess,
     settling: Mutex<Settling>,
     /// Models that a caller unloaded: only a caller loads them again.
     unloaded: Mutex<BTreeSet<String>>,
@@ -40,20 +41,19 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// A repository over a folder, single files, or both.
+    /// The repository that a configuration declares: a folder, single files, or both.
     pub fn new(
         catalog: Arc<Catalog>,
         opener: Arc<dyn OpenModel>,
-        folder: Option<PathBuf>,
-        singles: Vec<SingleModel>,
-        settle: Duration,
+        config: &ServeConfig,
     ) -> Repository {
         Repository {
             catalog,
             opener,
-            folder,
-            singles,
-            settling: Mutex::new(Settling::new(settle)),
+            folder: config.repository.clone(),
+            singles: config.models.clone(),
+            files: if config.map_files { FileAccess::Mapped } else { FileAccess::Copied },
+            settling: Mutex::new(Settling::new(config.settle)),
             unloaded: Mutex::default(),
             known: Mutex::default(),
         }
@@ -79,6 +79,7 @@ impl Repository {
     pub fn reconcile(&self) -> Result<bool, String> {
         let found = self.scan()?;
         let unloaded = lock(&self.unloaded).clone();
+        self.warn_of_clashes();
         let next: BTreeSet<String> = found.keys().cloned().collect();
         let gone: Vec<String> = lock(&self.known).difference(&next).cloned().collect();
         *lock(&self.known) = next;
@@ -87,7 +88,7 @@ impl Repository {
         for group in wanted.chunks(threads) {
             std::thread::scope(|scope| {
                 for (name, model) in group {
-                    scope.spawn(|| self.apply(name, model, false));
+                    scope.spawn(|| self.follow(name, model));
                 }
             });
         }
@@ -97,6 +98,30 @@ impl Repository {
             self.catalog.forget(&name);
         }
         Ok(found.values().any(|model| model.settling))
+    }
+
+    /// Brings one model in line, unless a caller unloads it meanwhile.
+    fn follow(&self, name: &str, model: &FoundModel) {
+        self.apply(name, model, false);
+        if lock(&self.unloaded).contains(name) {
+            self.catalog.unload(name);
+        }
+    }
+
+    /// A file that the configuration names wins over a folder of the same name. Said once.
+    fn warn_of_clashes(&self) {
+        let known = lock(&self.known);
+        for single in self.singles.iter().filter(|single| !known.contains(&single.name)) {
+            let clash = self.folder.as_ref().map(|folder| folder.join(&single.name));
+            if let Some(folder) = clash.filter(|folder| folder.is_dir()) {
+                tracing::warn!(
+                    model = single.name,
+                    served = %single.path.display(),
+                    ignored = %folder.display(),
+                    "two models have one name"
+                );
+            }
+        }
     }
 
     fn apply(&self, name: &str, model: &FoundModel, explicit: bool) -> Option<Reconciled> {
@@ -112,7 +137,7 @@ impl Repository {
             .iter()
             .map(|(&version, found)| Available { version, revision: found.revision })
             .collect();
-        let loader = FolderLoader { opener: &*self.opener, model, file };
+        let loader = FolderLoader { repository: self, model, file };
         let settings = file.settings();
         let done = if explicit {
             self.catalog.load(name, &settings, &available, &loader)
@@ -184,7 +209,7 @@ fn report(name: &str, done: &Reconciled) {
 }
 
 struct FolderLoader<'r> {
-    opener: &'r dyn OpenModel,
+    repository: &'r Repository,
     model: &'r FoundModel,
     file: &'r ModelFile,
 }
@@ -193,7 +218,8 @@ impl Loader for FolderLoader<'_> {
     fn load(&self, _model: &str, version: u64) -> Result<LoadedModel, String> {
         let found = self.model.versions.get(&version);
         let found = found.ok_or_else(|| format!("version {version} is gone"))?;
-        let mut loaded = self.opener.open(&found.path, self.file.serving()?)?;
+        let Repository { opener, files, .. } = self.repository;
+        let mut loaded = opener.open(&found.path, *files, self.file.serving()?)?;
         let signature = match &loaded.steps {
             Some(steps) => steps.signature(),
             None => loaded.executable.signature(),

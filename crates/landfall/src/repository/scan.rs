@@ -101,7 +101,10 @@ pub fn scan_folder(
         let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
         // Follows links: mounted volumes are made of them.
         if entry.path().is_dir() {
-            models.insert(name.to_owned(), scan_model(&entry.path(), settling)?);
+            // One folder that cannot be read must not keep the others from being served.
+            let model = scan_model(&entry.path(), settling)
+                .unwrap_or_else(|problem| unreadable(&entry.path(), problem));
+            models.insert(name.to_owned(), model);
         }
     }
     Ok(models)
@@ -110,6 +113,15 @@ pub fn scan_folder(
 fn entries(folder: &Path) -> Result<Vec<DirEntry>, String> {
     let entries = std::fs::read_dir(folder).and_then(Iterator::collect);
     entries.map_err(|e| format!("cannot read {}: {e}", folder.display()))
+}
+
+fn unreadable(folder: &Path, problem: String) -> FoundModel {
+    FoundModel {
+        settings: Err(problem),
+        versions: BTreeMap::new(),
+        settling: false,
+        folder: folder.to_owned(),
+    }
 }
 
 fn scan_model(folder: &Path, settling: &mut Settling) -> Result<FoundModel, String> {

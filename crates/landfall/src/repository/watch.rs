@@ -52,7 +52,7 @@ impl Watcher {
     }
 
     /// Stops looking. A look in progress, which may be loading a model, is not waited for.
-    pub fn stop(mut self) {
+    pub fn stop(&mut self) {
         self.stop.take();
         self.thread.take();
     }

@@ -11,6 +11,8 @@ pub enum Phase {
     Ready,
     /// Finishing what it has; load balancers should look elsewhere.
     Draining,
+    /// The listeners are closed: what goes on without end is ended.
+    Stopping,
 }
 
 /// The server's phase, which can be watched.
@@ -43,6 +45,11 @@ impl Health {
     /// The server is about to stop.
     pub fn set_draining(&self) {
         self.0.send_replace(Phase::Draining);
+    }
+
+    /// The listeners are closed.
+    pub fn set_stopping(&self) {
+        self.0.send_replace(Phase::Stopping);
     }
 
     /// Sees every later change.

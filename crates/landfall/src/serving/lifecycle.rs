@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfall_predict::Catalog;
+use landfall_predict::{Catalog, VersionState};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -14,7 +14,7 @@ use crate::http::Audience;
 use crate::loading::OpenModel;
 use crate::metrics::Metrics;
 use crate::repository::{Repository, Watcher};
-use crate::serving::{Health, Listeners, Server, serve_connections};
+use crate::serving::{Health, Listeners, Protocol, Server, serve_connections};
 use crate::{admin, grpc, http};
 
 /// A server that is running.
@@ -39,13 +39,7 @@ pub async fn start(config: &ServeConfig, opener: Arc<dyn OpenModel>) -> anyhow::
     let addresses =
         (listeners.http.local_addr()?, listeners.grpc.local_addr()?, listeners.admin.local_addr()?);
     let catalog = Arc::new(Catalog::new(Arc::new(MachineClock::start())));
-    let repository = Arc::new(Repository::new(
-        Arc::clone(&catalog),
-        opener,
-        config.repository.clone(),
-        config.models.clone(),
-        config.settle,
-    ));
+    let repository = Arc::new(Repository::new(Arc::clone(&catalog), opener, config));
     let server = Arc::new(Server {
         catalog,
         repository: Arc::clone(&repository),
@@ -78,33 +72,80 @@ fn serve(
     let mut tasks = JoinSet::new();
     let public = http::handler(http::routes(server, Audience::Public), Arc::clone(server));
     let operator = http::handler(admin::routes(server), Arc::clone(server));
-    let limits = server.limits;
-    tasks.spawn(serve_connections(listeners.http, limits, stopped.clone(), move |request| {
+    let calls = grpc::handler(Arc::clone(server));
+    let (limits, http, grpc) = (server.limits, Protocol::Http, Protocol::Grpc);
+    let stop = || stopped.clone();
+    tasks.spawn(serve_connections(listeners.http, http, limits, stop(), move |request| {
         public.clone().handle(request)
     }));
-    tasks.spawn(serve_connections(listeners.admin, limits, stopped.clone(), move |request| {
+    tasks.spawn(serve_connections(listeners.admin, http, limits, stop(), move |request| {
         operator.clone().handle(request)
     }));
-    tasks.spawn(grpc::serve(listeners.grpc, Arc::clone(server), stopped));
+    tasks.spawn(serve_connections(listeners.grpc, grpc, limits, stop(), move |request| {
+        calls.clone().handle(request)
+    }));
     tasks
 }
 
+/// What was still unfinished when the time to stop had passed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("stopped with work unfinished: {}", .0.join(", "))]
+pub struct Abandoned(pub Vec<String>);
+
 impl Running {
     /// Stops: readiness turns false, then after `delay` the listeners close, then requests in
-    /// flight are waited for. Returns whether all of them ended in time.
-    pub async fn stop(mut self, delay: Duration) -> bool {
+    /// flight are waited for, at most for the drain limit. The error says what was abandoned.
+    ///
+    /// Models that are being loaded are not waited for.
+    pub async fn stop(mut self, delay: Duration) -> Result<(), Abandoned> {
         self.server.health.set_draining();
         self.watcher.stop();
         tokio::time::sleep(delay).await;
+        self.server.health.set_stopping();
         self.stop.send_replace(true);
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
-        let connections_ended = tokio::time::timeout(self.drain_limit, ended).await.is_ok();
+        let loading = self.loading();
+        if !loading.is_empty() {
+            tracing::warn!(models = loading.join(", "), "stopping without waiting for loads");
+        }
+        let (server, limit) = (Arc::clone(&self.server), self.drain_limit);
+        let ended = async {
+            while self.tasks.join_next().await.is_some() {}
+            let drain = move || {
+                server.catalog.close();
+                server.catalog.drain(limit)
+            };
+            // An error is a panic: nothing is left to wait for.
+            drop(tokio::task::spawn_blocking(drain).await);
+        };
+        let ended = tokio::time::timeout(limit, ended).await;
+        self.server.catalog.close();
         self.tasks.abort_all();
-        let (catalog, limit) = (Arc::clone(&self.server.catalog), self.drain_limit);
-        let drained = tokio::task::spawn_blocking(move || {
-            catalog.close();
-            catalog.drain(limit)
-        });
-        connections_ended && drained.await.unwrap_or(false)
+        ended.map_err(|_| Abandoned(self.unfinished()))
+    }
+
+    /// Versions being loaded.
+    fn loading(&self) -> Vec<String> {
+        let statuses = self.server.catalog.index().into_iter();
+        let loading = statuses.filter(|status| status.state == VersionState::Loading);
+        loading.map(|s| format!("{}:{}", s.model, s.version.unwrap_or_default())).collect()
+    }
+
+    fn unfinished(&self) -> Vec<String> {
+        let mut unfinished = Vec::new();
+        if !self.tasks.is_empty() {
+            unfinished.push(format!("connections on {} listeners", self.tasks.len()));
+        }
+        for servable in self.server.catalog.servables() {
+            let s = servable.statistics(0);
+            if s.queued_requests + s.running > 0 {
+                let (name, version) = (servable.name(), servable.version());
+                let (waiting, running) = (s.queued_requests, s.running);
+                unfinished.push(format!(
+                    "model '{name}' version {version} ({running} runs, {waiting} requests waiting)"
+                ));
+            }
+        }
+        unfinished.extend(self.loading().iter().map(|version| format!("load of {version}")));
+        unfinished
     }
 }

@@ -5,6 +5,7 @@ mod infer;
 mod lifecycle;
 mod listen;
 mod model_config;
+mod socket;
 mod statistics;
 
 use std::sync::Arc;
@@ -17,9 +18,8 @@ use crate::repository::Repository;
 
 pub use health::{Health, Phase};
 pub use infer::{Choice, InferOutcome, infer};
-pub use lifecycle::{Running, start};
-pub(crate) use listen::turned_true;
-pub use listen::{Listeners, serve_connections};
+pub use lifecycle::{Abandoned, Running, start};
+pub use listen::{Listeners, Protocol, serve_connections};
 pub use model_config::{config_json, config_message, metadata_shape};
 pub use statistics::{statistics_json, statistics_messages};
 
@@ -56,8 +56,11 @@ pub enum RepositoryControl {
 pub struct Limits {
     /// The largest body in bytes, compressed and decompressed alike.
     pub max_body_bytes: usize,
-    /// The longest that reading a request's head, and then its body, may take.
+    /// The longest that reading a request's body may take.
     pub read_timeout: Duration,
+    /// How long a connection may stand without a request, take to send a request's head, or leave
+    /// a reply unread.
+    pub idle_timeout: Duration,
     /// Connections open at one time on one listener; more wait in the system's backlog.
     pub max_connections: usize,
     /// Replies smaller than this are not compressed.
@@ -69,6 +72,7 @@ impl Default for Limits {
         Limits {
             max_body_bytes: 64 << 20,
             read_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
             max_connections: 4096,
             compress_min_bytes: 1024,
         }

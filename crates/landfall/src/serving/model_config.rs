@@ -1,7 +1,7 @@
 //! A model's configuration in the words of the model configuration extension.
 
 use landfall_graph::{DimSpec, TensorSpec};
-use landfall_predict::Servable;
+use landfall_predict::{Catalog, Servable, VersionPolicy};
 use landfall_protocol::inference::{
     DataType, ModelConfig, ModelDynamicBatching, ModelInput, ModelInstanceGroup, ModelOutput,
     ModelQueuePolicy, ModelResponseCache, ModelTransactionPolicy, ModelVersionPolicy,
@@ -41,20 +41,35 @@ fn data_type(dtype: DType) -> DataType {
     }
 }
 
+fn version_policy(policy: &VersionPolicy) -> model_version_policy::PolicyChoice {
+    use model_version_policy::{All, Latest, PolicyChoice, Specific};
+    match policy {
+        VersionPolicy::Latest(count) => {
+            let num_versions = u32::try_from(*count).unwrap_or(u32::MAX);
+            PolicyChoice::Latest(Latest { num_versions })
+        }
+        VersionPolicy::All => PolicyChoice::All(All {}),
+        VersionPolicy::Specific(versions) => {
+            let number = |&version: &u64| i64::try_from(version).unwrap_or(i64::MAX);
+            PolicyChoice::Specific(Specific { versions: versions.iter().map(number).collect() })
+        }
+    }
+}
+
 /// The configuration of a version in service. With batching, the batch axis is left out of `dims`.
-pub fn config_message(servable: &Servable) -> ModelConfig {
+pub fn config_message(catalog: &Catalog, servable: &Servable) -> ModelConfig {
     let config = servable.config();
     let batching = servable.is_batching();
     let max_rows = config.max_request_rows.unwrap_or(config.max_batch_rows);
     let dims = |spec: &TensorSpec| metadata_shape(spec)[usize::from(batching)..].to_vec();
     let signature = servable.signature();
-    let latest = model_version_policy::Latest { num_versions: 1 };
+    let settings = catalog.settings(servable.name()).unwrap_or_default();
     ModelConfig {
         name: servable.name().to_string(),
         platform: servable.platform().to_owned(),
         backend: "landfall".to_owned(),
         version_policy: Some(ModelVersionPolicy {
-            policy_choice: Some(model_version_policy::PolicyChoice::Latest(latest)),
+            policy_choice: Some(version_policy(&settings.versions)),
         }),
         max_batch_size: if batching { i32::try_from(max_rows).unwrap_or(i32::MAX) } else { 0 },
         input: signature
@@ -106,6 +121,20 @@ fn batching_of(servable: &Servable) -> ModelDynamicBatching {
     }
 }
 
+fn policy_json(config: &ModelConfig) -> Value {
+    use model_version_policy::PolicyChoice;
+    match config.version_policy.as_ref().and_then(|policy| policy.policy_choice.as_ref()) {
+        Some(PolicyChoice::Latest(latest)) => {
+            json!({"latest": {"num_versions": latest.num_versions}})
+        }
+        Some(PolicyChoice::All(_)) => json!({"all": {}}),
+        Some(PolicyChoice::Specific(specific)) => {
+            json!({"specific": {"versions": specific.versions}})
+        }
+        None => json!({}),
+    }
+}
+
 /// The same as JSON, with the field names of the message.
 pub fn config_json(config: &ModelConfig) -> Value {
     let type_name = |value: i32| DataType::try_from(value).unwrap_or_default().as_str_name();
@@ -113,7 +142,7 @@ pub fn config_json(config: &ModelConfig) -> Value {
         "name": config.name,
         "platform": config.platform,
         "backend": config.backend,
-        "version_policy": {"latest": {"num_versions": 1}},
+        "version_policy": policy_json(config),
         "max_batch_size": config.max_batch_size,
         "input": config.input.iter().map(|i| json!({
             "name": i.name, "data_type": type_name(i.data_type), "dims": i.dims,

@@ -8,7 +8,7 @@ use landfall_protocol::inference::grpc_inference_service_client::GrpcInferenceSe
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::client::{post, request};
+use crate::client::{get, post, request};
 use crate::grpc::infer_request;
 use crate::harness::{Folder, TestServer, row, serve_folder, until};
 
@@ -63,4 +63,24 @@ async fn a_grpc_client_whose_deadline_passes() {
     assert_eq!(running.await.unwrap().status, 200);
     let after = statistics(&server);
     assert_eq!((after.cancelled, after.execution_count), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http_client_that_leaves_while_its_request_runs() {
+    let server = slow_server().await;
+    let address = server.http();
+    let mut leaving = TcpStream::connect(address).await.unwrap();
+    leaving.write_all(&request("POST", INFER, &[], row([0.0; 4]).as_bytes())).await.unwrap();
+    until(|| async { statistics(&server).running == 1 }).await;
+    drop(leaving);
+    // It is counted as gone while the run, which nothing can stop, still goes on.
+    until(|| async {
+        let metrics = String::from_utf8(get(address, "/metrics").await.body).unwrap();
+        let gone = "landfall_requests_total{protocol=\"http\",method=\"infer\",code=\"499\"} 1";
+        metrics.lines().any(|line| line == gone)
+    })
+    .await;
+    assert_eq!(post(address, INFER, row([0.0; 4])).await.status, 200);
+    let after = statistics(&server);
+    assert_eq!((after.running, after.execution_count, after.cancelled), (0, 2, 0));
 }

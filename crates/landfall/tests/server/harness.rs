@@ -95,6 +95,11 @@ pub(crate) fn quick_config(folder: &Folder) -> ServeConfig {
     }
 }
 
+/// Starts a server that need not get ready.
+pub(crate) async fn start_with(config: ServeConfig) -> Running {
+    start(&config, Arc::new(FakeFiles)).await.unwrap()
+}
+
 /// Starts a server with models given as name and content, each as version 1.
 pub(crate) async fn serve(models: &[(&str, &str)]) -> TestServer {
     let folder = Folder::new();

@@ -5,6 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use landfall::config::{ModelFile, SingleModel};
+use landfall_predict::VersionChoice;
+use landfall_protocol::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use landfall_protocol::inference::{ModelConfigRequest, model_config, model_version_policy};
+use serde_json::json;
+
 use crate::client::{get, post};
 use crate::harness::{Folder, row, serve, serve_folder, until};
 
@@ -181,4 +187,147 @@ async fn warm_up_failures_keep_a_version_out() {
     let server = serve_folder(folder, |_| ()).await;
     assert!(!is_ready(server.http(), "a", 1).await);
     assert!(reason(server.http(), "a").await.contains("Bad_0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_whose_copy_was_killed_does_not_replace_what_serves() {
+    let server = serve(&[("a", "identity")]).await;
+    let address = server.http();
+    // A folder without its model file, then with half of it.
+    std::fs::create_dir_all(server.folder.path().join("a/2")).unwrap();
+    let half = server.folder.path().join("a/2/model.onnx");
+    std::fs::write(&half, "identi").unwrap();
+    until(|| async { reason(address, "a").await.contains("not a fake model: identi") }).await;
+    let infer = post(address, "/v2/models/a/infer", row([0.0; 4])).await;
+    assert_eq!(infer.json()["model_version"], "1");
+    std::fs::write(&half, "identity").unwrap();
+    until(|| is_ready(address, "a", 2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_lead_to_models() {
+    let store = Folder::new();
+    store.put("store", "7", "identity");
+    let folder = Folder::new();
+    std::fs::create_dir_all(folder.path().join("a")).unwrap();
+    std::os::unix::fs::symlink(store.path().join("store/7"), folder.path().join("a/1")).unwrap();
+    std::os::unix::fs::symlink(store.path().join("store"), folder.path().join("b")).unwrap();
+    std::os::unix::fs::symlink("nowhere", folder.path().join("c")).unwrap();
+    let server = serve_folder(folder, |_| ()).await;
+    let address = server.http();
+    assert!(is_ready(address, "a", 1).await);
+    assert!(is_ready(address, "b", 7).await);
+    assert_eq!(get(address, "/v2/models/c").await.status, 404);
+    // Mounted volumes are replaced by pointing the link elsewhere.
+    store.put("store", "8", "slow 1");
+    std::os::unix::fs::symlink(store.path().join("store/8"), server.folder.path().join("a/.new"))
+        .unwrap();
+    let revision = || server.running.server.catalog.lookup("a", VersionChoice::Default).unwrap();
+    let before = Arc::as_ptr(&revision());
+    std::fs::rename(server.folder.path().join("a/.new"), server.folder.path().join("a/1")).unwrap();
+    until(|| async { Arc::as_ptr(&revision()) != before }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_with_too_many_files_is_refused_alone() {
+    let folder = Folder::new();
+    folder.put("crowded", "1", "identity");
+    for i in 0..10_001 {
+        std::fs::write(folder.path().join(format!("crowded/1/{i}")), "").unwrap();
+    }
+    folder.put("good", "1", "identity");
+    let server = serve_folder(folder, |_| ()).await;
+    assert!(is_ready(server.http(), "good", 1).await);
+    assert!(reason(server.http(), "crowded").await.contains("more than 10000 files"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configured_file_wins_over_a_folder_of_its_name() {
+    let folder = Folder::new();
+    folder.put("a", "3", "identity");
+    let elsewhere = Folder::new();
+    elsewhere.put("x", "1", "slow 1");
+    let path = elsewhere.path().join("x/1/model.onnx");
+    let server = serve_folder(folder, |config| {
+        let settings = ModelFile::default();
+        config.models = vec![SingleModel { name: "a".to_owned(), version: 9, path, settings }];
+    })
+    .await;
+    let metadata = get(server.http(), "/v2/models/a").await.json();
+    assert_eq!(metadata["versions"], serde_json::json!(["9"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_follow_what_is_declared_and_ready() {
+    let folder = Folder::new();
+    folder.put("m", "1", "identity");
+    folder.settings("m", "labels: {stable: 1, next: 2}\n");
+    let server = serve_folder(folder, |_| ()).await;
+    let address = server.http();
+    let ask = |label: &'static str| async move {
+        let path = format!("/v1/models/m/labels/{label}:predict");
+        post(address, &path, r#"{"instances":[[1,2,3,4]]}"#).await
+    };
+    assert_eq!(ask("stable").await.status, 200);
+    assert!(ask("next").await.error(404).contains("no label 'next'"), "2 is not there yet");
+    server.folder.put("m", "2", "identity");
+    until(|| async { ask("next").await.status == 200 }).await;
+    let gone = ask("stable").await.error(404);
+    assert!(gone.contains("labelled 'stable' is not available"), "{gone}");
+    // Back to the smaller version.
+    server.folder.remove("m/2");
+    until(|| async { ask("stable").await.status == 200 }).await;
+    assert!(ask("next").await.error(404).contains("labelled 'next' is not available"));
+    server.folder.settings("m", "labels: {stable: 1}\n");
+    until(|| async { ask("next").await.error(404).contains("no label 'next'") }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_tells_how_a_model_is_served() {
+    let folder = Folder::new();
+    folder.put("m", "1", "identity");
+    folder.put("m", "3", "identity");
+    folder.settings(
+        "m",
+        "versions: {specific: [1, 3]}\nmax_batch_rows: 16\nmax_delay_us: 70\ninstances: 2\n\
+         max_queue_requests: 5\ntimeout_ms: 900\npriority_levels: 4\ndefault_priority: 3\n",
+    );
+    folder.put("alone", "1", "identity");
+    folder.settings("alone", "versions: all\nbatching: off\n");
+    folder.put("plain", "1", "identity");
+    folder.settings("plain", "versions: {latest: 2}\n");
+    let server = serve_folder(folder, |_| ()).await;
+    let mut client = GrpcInferenceServiceClient::connect(server.grpc_url()).await.unwrap();
+    let config = get(server.http(), "/v2/models/m/config").await.json();
+    assert_eq!(config["version_policy"], json!({"specific": {"versions": [1, 3]}}));
+    assert_eq!(config["max_batch_size"], 16);
+    assert_eq!(config["instance_group"][0]["count"], 2);
+    let batching = &config["dynamic_batching"];
+    assert_eq!(batching["max_queue_delay_microseconds"], 70);
+    assert_eq!(batching["priority_levels"], 4);
+    assert_eq!(batching["default_priority_level"], 3);
+    let policy = &batching["default_queue_policy"];
+    assert_eq!(policy["max_queue_size"], 5);
+    assert_eq!(policy["default_timeout_microseconds"], 900_000);
+    let config = get(server.http(), "/v2/models/alone/config").await.json();
+    assert_eq!(config["version_policy"], json!({"all": {}}));
+    assert_eq!((&config["max_batch_size"], &config["dynamic_batching"]), (&json!(0), &json!(null)));
+    assert_eq!(config["input"][0]["dims"], json!([-1, 4]));
+    let config = get(server.http(), "/v2/models/plain/config").await.json();
+    assert_eq!(config["version_policy"], json!({"latest": {"num_versions": 2}}));
+
+    let request = ModelConfigRequest { name: "m".into(), version: String::new() };
+    let config = client.model_config(request).await.unwrap().into_inner().config.unwrap();
+    let specific = model_version_policy::Specific { versions: vec![1, 3] };
+    assert_eq!(
+        config.version_policy.unwrap().policy_choice,
+        Some(model_version_policy::PolicyChoice::Specific(specific))
+    );
+    assert_eq!((config.max_batch_size, config.instance_group[0].count), (16, 2));
+    let Some(model_config::SchedulingChoice::DynamicBatching(batching)) = config.scheduling_choice
+    else {
+        panic!("it batches")
+    };
+    assert_eq!(batching.max_queue_delay_microseconds, 70);
+    assert_eq!(batching.default_queue_policy.unwrap().max_queue_size, 5);
 }

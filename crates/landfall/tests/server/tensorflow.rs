@@ -65,9 +65,14 @@ async fn invocations_name_one_of_several_models() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn embeddings_of_text() {
-    let server = serve(&[("embed", "embed"), ("identity", "identity")]).await;
+    let server = serve(&[("embed", "embed"), ("words", "words"), ("identity", "identity")]).await;
+    let body = json!({"model": "words", "input": ["hello world", "a"]}).to_string();
+    let reply = post(server.http(), "/v1/embeddings", body).await.json();
+    assert_eq!(reply["usage"], json!({"prompt_tokens": 3, "total_tokens": 3}));
+    assert_eq!(reply["data"][0]["embedding"], json!([11.0, 1.0]));
     let body = json!({"model": "embed", "input": ["hello world", "a"]}).to_string();
     let reply = post(server.http(), "/v1/embeddings", body).await.json();
+    assert_eq!(reply["usage"], json!(null), "nobody knows its tokens");
     assert_eq!(reply["object"], "list");
     assert_eq!(reply["data"][0]["embedding"], json!([11.0, 1.0]));
     assert_eq!(reply["data"][1]["index"], 1);

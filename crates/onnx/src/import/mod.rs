@@ -18,7 +18,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use landfall_graph::{Graph, verify};
-use landfall_tensor::{Buffer, Tensor};
+use landfall_tensor::{Buffer, FileAccess, Tensor};
 
 use crate::error::{ImportError, Malformed, NodeError, UnsupportedNode};
 use crate::external::External;
@@ -75,11 +75,20 @@ pub enum ClassLabels {
 
 /// Imports the model at `path`, which is mapped, not read. External data must lie beside it.
 pub fn import_file(path: impl AsRef<Path>) -> Result<Imported, ImportError> {
+    import_file_with(path, FileAccess::Mapped)
+}
+
+/// Imports the model at `path`. External data, which must lie beside it, is accessed in the same
+/// way.
+pub fn import_file_with(
+    path: impl AsRef<Path>,
+    access: FileAccess,
+) -> Result<Imported, ImportError> {
     let path = path.as_ref();
     let unreadable = |error| ImportError::File { path: path.to_owned(), error };
     let file = File::open(path).map_err(unreadable)?;
-    let buffer = Buffer::map_file(&file).map_err(unreadable)?;
-    import(buffer, External::beside(path).map_err(unreadable)?)
+    let buffer = Buffer::of_file(&file, access).map_err(unreadable)?;
+    import(buffer, External::beside(path, access).map_err(unreadable)?)
 }
 
 /// Imports a model from memory, which the graph's constants go on sharing. Models with external

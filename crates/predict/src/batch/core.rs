@@ -132,13 +132,13 @@ impl Core {
             None => self.executable.signature(),
         };
         let checked = validate::check(|| self.owner(), signature, &request)?;
-        let (inputs, preprocess) = match &self.steps {
+        let (inputs, tokens, preprocess) = match &self.steps {
             Some(steps) => {
-                let inputs = contain(|| steps.preprocess(&checked.inputs));
-                let inputs = self.of_steps("pre-processing", inputs)?;
-                (inputs, between(admitted_ns, self.clock.now_ns()))
+                let made = contain(|| steps.preprocess(&checked.inputs));
+                let made = self.of_steps("pre-processing", made)?;
+                (made.inputs, made.tokens, between(admitted_ns, self.clock.now_ns()))
             }
-            None => (checked.inputs, Duration::ZERO),
+            None => (checked.inputs, None, Duration::ZERO),
         };
         let place = self.layout.as_ref().filter(|_| self.is_batching());
         let (rows, bucket) = match place.and_then(|layout| layout.place(&inputs)) {
@@ -164,7 +164,7 @@ impl Core {
             inputs: request.inputs,
         });
         Ok(Prepared {
-            work: Work { inputs, wanted: checked.wanted, admitted_ns, preprocess, origin },
+            work: Work { inputs, wanted: checked.wanted, admitted_ns, preprocess, tokens, origin },
             waiting: Waiting {
                 place: Place { priority, sequence: 0 },
                 rows,
@@ -402,6 +402,7 @@ impl Core {
             model_version: self.version,
             outputs,
             timing: crate::Timing::default(),
+            tokens: None,
         }
     }
 }

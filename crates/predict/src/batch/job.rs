@@ -28,6 +28,8 @@ pub(crate) struct Work {
     pub(crate) admitted_ns: u64,
     /// Declared pre-processing.
     pub(crate) preprocess: Duration,
+    /// Tokens that it made of texts.
+    pub(crate) tokens: Option<usize>,
     pub(crate) origin: Option<Origin>,
 }
 

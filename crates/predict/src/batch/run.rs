@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use landfall_graph::Signature;
+use landfall_graph::{Signature, TensorSpec};
 use landfall_tensor::Tensor;
 
 use super::core::{Core, Prepared};
@@ -16,6 +16,18 @@ use crate::{ErrorKind, PredictError, PredictionEvent, Reply, Request, Timing};
 
 /// Outputs in the model's order, and how long each stage took.
 type Ran = Result<(Vec<Tensor>, RunTimes), PredictError>;
+
+/// Why a model's outputs are not what its signature promises to callers, if they are not.
+fn broken_promise(specs: &[TensorSpec], outputs: &[Tensor]) -> Option<String> {
+    if outputs.len() != specs.len() {
+        let (found, expected) = (outputs.len(), specs.len());
+        return Some(format!("the model gave {found} outputs, expected {expected}"));
+    }
+    specs.iter().zip(outputs).find_map(|(spec, tensor)| {
+        let difference = spec.difference(&tensor.view())?;
+        Some(format!("the model's output '{}' {difference}", spec.name))
+    })
+}
 
 impl Core {
     /// Runs queued requests together. If that fails, each runs alone, so that one bad request fails
@@ -113,9 +125,7 @@ impl Core {
         let outputs = contain(|| self.executable.run(inputs))
             .unwrap_or_else(|text| Err(format!("the model {text}")))
             .map_err(|reason| self.error(ErrorKind::Internal, &reason))?;
-        let expected = self.executable.signature().outputs.len();
-        if outputs.len() != expected {
-            let reason = format!("the model gave {} outputs, expected {expected}", outputs.len());
+        if let Some(reason) = broken_promise(&self.executable.signature().outputs, &outputs) {
             return Err(self.error(ErrorKind::Internal, &reason));
         }
         let infer = between(start_ns, self.clock.now_ns());
@@ -174,6 +184,7 @@ impl Core {
     ) -> (Result<Reply, PredictError>, Option<PredictionEvent>) {
         let before_ns = self.clock.now_ns();
         let times = ran.as_ref().map(|(_, times)| *times).unwrap_or_default();
+        let tokens = work.tokens;
         let result = ran.and_then(|(outputs, _)| self.present(&work, outputs));
         let end_ns = match self.steps {
             Some(_) => self.clock.now_ns(),
@@ -190,7 +201,7 @@ impl Core {
         let reply = match result {
             Ok(outputs) => {
                 self.statistics.succeeded(rows, &timing, &times, total);
-                Ok(Reply { timing, ..self.reply(outputs) })
+                Ok(Reply { timing, tokens, ..self.reply(outputs) })
             }
             Err(error) => {
                 self.statistics.failed(total);

@@ -8,8 +8,8 @@ use landfall_tensor::{DType, Shape, Tensor};
 
 use crate::fakes::{Doubler, ManualClock, PANIC, known, rows, spec, start, symbol};
 use crate::{
-    Batching, ErrorKind, Executable, PaddedInput, PaddedOutput, Padding, PredictError, Reply,
-    Request, Servable, ServingConfig, Ticket,
+    Batching, ErrorKind, Executable, PaddedInput, PaddedOutput, Padding, PredictError,
+    Preprocessed, Reply, Request, Servable, ServingConfig, Ticket,
 };
 
 type Answer = Result<Reply, PredictError>;
@@ -210,6 +210,12 @@ fn a_poisonous_request_fails_alone() {
         assert!(error.message.contains(reason), "{error}");
         let statistics = held.servable.statistics(0);
         assert_eq!((statistics.success.count, statistics.fail.count), (3, 1));
+        // What succeeded: the run that was waited for, and one for each good request.
+        assert_eq!((statistics.inference_count, statistics.execution_count), (3, 3));
+        let sizes: Vec<_> =
+            statistics.batch_stats.iter().map(|b| (b.batch_size, b.compute_infer.count)).collect();
+        assert_eq!(sizes, [(1, 3)]);
+        assert_eq!((statistics.queued_requests, statistics.running), (0, 0));
     }
 }
 
@@ -366,14 +372,15 @@ impl crate::Steps for Lengths {
         &self.0
     }
 
-    fn preprocess(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, PredictError> {
+    fn preprocess(&self, inputs: &[Tensor]) -> Result<Preprocessed, PredictError> {
         let text = inputs[0].strings().unwrap();
         assert!(text[0] != "?", "no such word");
         if text[0] == "!" {
             return Err(PredictError::new(ErrorKind::InvalidArgument, "row 0 is '!'"));
         }
         let lengths: Vec<f32> = text.iter().map(|text| text.len() as f32).collect();
-        Ok(vec![Tensor::from_slice(inputs[0].shape().clone(), &lengths).unwrap()])
+        let inputs = vec![Tensor::from_slice(inputs[0].shape().clone(), &lengths).unwrap()];
+        Ok(Preprocessed { inputs, tokens: Some(lengths.len()) })
     }
 
     fn postprocess(
@@ -414,7 +421,9 @@ fn declared_steps_run_on_each_callers_own_rows() {
     assert_eq!(broken.message, "model 'm' version 1: pre-processing panicked: no such word");
     model.gate.set_shut(false);
     assert_eq!(values(wait(&first.1)), [1.5]);
-    assert_eq!(values(wait(&a.1)), [2.5, 3.5]);
+    let reply = wait(&a.1);
+    assert_eq!(reply.as_ref().unwrap().tokens, Some(2), "those of its own rows");
+    assert_eq!(values(reply), [2.5, 3.5]);
     assert_eq!(values(wait(&b.1)), [4.5]);
     assert_eq!(model.runs(), [vec![1.0], vec![2.0, 3.0, 4.0]]);
 }

@@ -345,6 +345,11 @@ impl Catalog {
         self.get(model).map(|model| model.live.load().labels.clone()).unwrap_or_default()
     }
 
+    /// What was declared of a model when it was last brought in line; `None` if it is unknown.
+    pub fn settings(&self, model: &str) -> Option<ModelSettings> {
+        self.get(model).map(|model| model.settings())
+    }
+
     /// Every servable in service, by model name and version: for statistics and metrics.
     pub fn servables(&self) -> Vec<Arc<Servable>> {
         let models = self.models.load();

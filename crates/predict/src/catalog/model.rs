@@ -43,6 +43,8 @@ struct Book {
     versions: BTreeMap<u64, Record>,
     /// Why the model as a whole cannot be served.
     fault: String,
+    /// What was declared last.
+    settings: ModelSettings,
 }
 
 /// One model of the catalog.
@@ -127,7 +129,7 @@ impl Model {
                 }
             }
         }
-        done.refused_labels = self.adopt_labels(&settings.labels);
+        done.refused_labels = self.adopt(settings);
         Some(done)
     }
 
@@ -252,13 +254,30 @@ impl Model {
         }
     }
 
-    /// Moves declared labels to their versions where those are ready.
-    fn adopt_labels(&self, declared: &BTreeMap<String, u64>) -> Vec<(String, String)> {
+    /// Moves declared labels to their versions where those are ready, and takes away those that are
+    /// declared no longer. Labels that were set otherwise stay.
+    fn adopt(&self, settings: &ModelSettings) -> Vec<(String, String)> {
+        {
+            let mut book = lock(&self.book);
+            let before = std::mem::replace(&mut book.settings, settings.clone());
+            let is_stale = |label: &String| !settings.labels.contains_key(label);
+            let stale: Vec<String> = before.labels.into_keys().filter(is_stale).collect();
+            if !stale.is_empty() {
+                let mut live = Live::clone(&self.live.load());
+                live.labels.retain(|label, _| !stale.contains(label));
+                self.live.store(Arc::new(live));
+            }
+        }
         let refuse = |(label, &version): (&String, &u64)| {
             let error = self.set_label(label, version).err()?;
             Some((label.clone(), error.message))
         };
-        declared.iter().filter_map(refuse).collect()
+        settings.labels.iter().filter_map(refuse).collect()
+    }
+
+    /// What was declared last.
+    pub(crate) fn settings(&self) -> ModelSettings {
+        lock(&self.book).settings.clone()
     }
 
     pub(crate) fn set_label(&self, label: &str, version: u64) -> Result<(), PredictError> {

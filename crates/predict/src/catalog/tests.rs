@@ -129,6 +129,14 @@ fn labels_point_at_ready_versions_only() {
     catalog.set_label("m", "b", 2).unwrap();
     assert_eq!(answering(&catalog, VersionChoice::Label("b")), Ok(2));
     assert!(answering(&catalog, VersionChoice::Label("c")).unwrap_err().starts_with("NotFound"));
+    catalog.reconcile("m", &all(), &exist(&[(1, 7), (2, 7)]), &good);
+    let gone = answering(&catalog, VersionChoice::Label("stable")).unwrap_err();
+    assert_eq!(gone, "NotFound model 'm' has no label 'stable'", "it is declared no longer");
+    assert_eq!(answering(&catalog, VersionChoice::Label("b")), Ok(2), "it never was declared");
+    assert_eq!(catalog.settings("m"), Some(all()));
+    catalog.reconcile("m", &latest(), &exist(&[(1, 7)]), &good);
+    let label = answering(&catalog, VersionChoice::Label("b")).unwrap_err();
+    assert_eq!(label, "NotFound the version of model 'm' labelled 'b' is not available");
 }
 
 #[test]

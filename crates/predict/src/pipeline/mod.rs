@@ -31,7 +31,7 @@ use landfall_package::steps::{PostStep, PreStep, Resolved, StepError};
 use landfall_package::{Package, PackageError};
 use landfall_tensor::Tensor;
 
-use crate::{ErrorKind, Padding, PredictError, Steps};
+use crate::{ErrorKind, Padding, PredictError, Preprocessed, Steps};
 
 /// Bounds on what one request may make the steps hold in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +135,10 @@ impl Pipeline {
     /// Fails with [`ErrorKind::InvalidArgument`], naming the input and, where one row is at fault,
     /// the row.
     pub fn preprocess(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, PredictError> {
+        self.prepare(inputs).map(|made| made.inputs)
+    }
+
+    fn prepare(&self, inputs: &[Tensor]) -> Result<Preprocessed, PredictError> {
         if inputs.len() != self.outer.inputs.len() {
             let (found, expected) = (inputs.len(), self.outer.inputs.len());
             return Err(invalid(format!("got {found} inputs, expected {expected}")));
@@ -145,7 +149,7 @@ impl Pipeline {
             }
         }
         let made = self.preprocess.run(inputs)?;
-        for (spec, tensor) in self.inner.inputs.iter().zip(&made) {
+        for (spec, tensor) in self.inner.inputs.iter().zip(&made.inputs) {
             if let Some(mismatch) = spec.mismatch(&tensor.view()) {
                 return Err(invalid(format!("after preprocessing, {mismatch}")));
             }
@@ -181,8 +185,8 @@ impl Steps for Pipeline {
         self.outer_signature()
     }
 
-    fn preprocess(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, PredictError> {
-        Pipeline::preprocess(self, inputs)
+    fn preprocess(&self, inputs: &[Tensor]) -> Result<Preprocessed, PredictError> {
+        self.prepare(inputs)
     }
 
     fn postprocess(

@@ -12,7 +12,7 @@ use super::image::ImageChain;
 use super::numeric::{self, Affine};
 use super::tokenize::Tokens;
 use super::{Limits, PipelineError, check_size, internal, invalid};
-use crate::{PaddedInput, PaddedOutput, Padding, PredictError};
+use crate::{PaddedInput, PaddedOutput, Padding, PredictError, Preprocessed};
 
 /// Steps before the graph over numbered values; a value's number is its place in a list that starts
 /// with what callers send.
@@ -142,20 +142,29 @@ impl Preprocess {
         Some(Padding { inputs, outputs })
     }
 
-    pub(super) fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, PredictError> {
+    pub(super) fn run(&self, inputs: &[Tensor]) -> Result<Preprocessed, PredictError> {
+        let mut tokens: Option<usize> = None;
         let mut values: Vec<Option<Tensor>> = inputs.iter().cloned().map(Some).collect();
         values.resize(self.values, None);
         let missing = || internal("a preprocessing step has lost its value");
         for step in &self.steps {
             let taken = step.takes.iter().map(|&n| values.get_mut(n).and_then(Option::take));
             let taken = taken.collect::<Option<Vec<Tensor>>>().ok_or_else(missing)?;
-            let written = step.operation.run(&taken)?;
+            let written = match &step.operation {
+                Operation::Tokenize(tokenizer) => {
+                    let (written, count) = tokenizer.run(&taken)?;
+                    tokens = Some(tokens.unwrap_or(0) + count);
+                    written
+                }
+                operation => operation.run(&taken)?,
+            };
             for (&number, value) in step.writes.iter().zip(written) {
                 values[number] = Some(value);
             }
         }
         let results = self.results.iter().map(|&n| values.get_mut(n).and_then(Option::take));
-        results.collect::<Option<Vec<Tensor>>>().ok_or_else(missing)
+        let inputs = results.collect::<Option<Vec<Tensor>>>().ok_or_else(missing)?;
+        Ok(Preprocessed { inputs, tokens })
     }
 }
 
@@ -211,7 +220,7 @@ impl Operation {
     fn run(&self, taken: &[Tensor]) -> Result<Vec<Tensor>, PredictError> {
         let Some(value) = taken.first() else { return Ok(Vec::new()) };
         let written = match self {
-            Operation::Tokenize(tokens) => return tokens.run(taken),
+            Operation::Tokenize(tokens) => return Ok(tokens.run(taken)?.0),
             Operation::Images(chain) => chain.run(value)?,
             Operation::Affine(affine, limits) => {
                 let rows = value.shape().first().copied().unwrap_or(1);

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::geometry::Image;
 use super::{Limits, Pipeline, resample};
-use crate::ErrorKind;
+use crate::{ErrorKind, Steps};
 
 fn spec(name: &str, dtype: DType, dims: &[&str]) -> TensorSpec {
     let dim = |dim: &&str| match dim.parse() {
@@ -134,6 +134,8 @@ fn text_becomes_ids_padded_to_the_longest_and_vectors_are_pooled() {
     let mask = [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 0, 0, 0i64];
     assert_eq!(inner[1], Tensor::from_slice(Shape::from([3, 6]), &mask).unwrap());
     assert_eq!(inner[2], Tensor::zeros(DType::I32, Shape::from([3, 6])).unwrap());
+    let made = Steps::preprocess(&pipeline, &[strings(&["The LATE flights!", "", "zzz"])]);
+    assert_eq!(made.unwrap().tokens, Some(11), "no padding, no truncated text");
 
     let inner = pipeline.preprocess(&[strings(&["late"])]).unwrap();
     assert_eq!(inner[0].shape(), &Shape::from([1, 3]), "no longer than the request needs");

@@ -105,8 +105,9 @@ impl Tokens {
         (masked && !self.pad_left && self.length.is_none()).then_some(values)
     }
 
-    /// One or two texts a row, `[batch]` each, to ids, mask and types, `[batch, sequence]` each.
-    pub(super) fn run(&self, taken: &[Tensor]) -> Result<Vec<Tensor>, PredictError> {
+    /// One or two texts a row, `[batch]` each, to ids, mask and types, `[batch, sequence]` each,
+    /// and the number of tokens of all rows.
+    pub(super) fn run(&self, taken: &[Tensor]) -> Result<(Vec<Tensor>, usize), PredictError> {
         let texts = taken.iter().map(Tensor::strings).collect::<Result<Vec<_>, _>>();
         let texts = texts.map_err(internal)?;
         let rows = texts.first().map_or(0, |texts| texts.len());
@@ -123,7 +124,9 @@ impl Tokens {
             encodings.push(encoding);
         }
         let shape = Shape::from([rows, longest]);
-        self.outputs.iter().map(|output| self.stack(output, &shape, &encodings)).collect()
+        let count = encodings.iter().map(Encoding::len).sum();
+        let stacked = self.outputs.iter().map(|output| self.stack(output, &shape, &encodings));
+        Ok((stacked.collect::<Result<_, _>>()?, count))
     }
 
     fn encode(&self, texts: &[&[String]], row: usize) -> Result<Encoding, PredictError> {

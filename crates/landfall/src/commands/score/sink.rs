@@ -62,6 +62,7 @@ pub(super) struct Sink {
     path: PathBuf,
     temporary: PathBuf,
     writer: Option<Writer>,
+    is_in_place: bool,
 }
 
 impl Sink {
@@ -69,7 +70,7 @@ impl Sink {
     pub(super) fn create(path: &Path, schema: &SchemaRef) -> Result<Sink> {
         let temporary = beside(path);
         let file = File::create_new(&temporary).with_context(|| path.display().to_string())?;
-        let mut sink = Sink { path: path.to_owned(), temporary, writer: None };
+        let mut sink = Sink { path: path.to_owned(), temporary, writer: None, is_in_place: false };
         let buffered = |file| BufWriter::with_capacity(1 << 20, file);
         sink.writer = Some(match Format::of(path)? {
             Format::Parquet => {
@@ -120,13 +121,17 @@ impl Sink {
             None => return Ok(()),
         };
         file.sync_all()?;
-        Ok(std::fs::rename(&self.temporary, &self.path)?)
+        std::fs::rename(&self.temporary, &self.path)?;
+        self.is_in_place = true;
+        Ok(())
     }
 }
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        if self.writer.take().is_some() {
+        // Before the file goes: what a writer still holds is written when it is dropped.
+        self.writer = None;
+        if !self.is_in_place {
             let _ = std::fs::remove_file(&self.temporary);
         }
     }

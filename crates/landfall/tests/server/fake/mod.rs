@@ -1,8 +1,10 @@
 //! Models without an engine, for tests of everything around them.
 //!
 //! A model file is a line of text: `identity`, `add`, `text`, `embed`, `slow MILLISECONDS` (an
-//! identity), `failing`; anything else does not load. A file that is not text is opened by the name
-//! of its model.
+//! identity), `failing`, `poison` (fails on a negative element), `misshapen` (gives one column too
+//! many), `words` (an `embed` with a declared step that counts words as tokens); anything else does
+//! not load. `loading MILLISECONDS` before any of these makes loading take
+//! that long. A file that is not text is opened by the name of its model.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,8 +12,8 @@ use std::time::Duration;
 
 use landfall::loading::OpenModel;
 use landfall_graph::{DimSpec, Signature, TensorSpec};
-use landfall_predict::{Executable, LoadedModel, ServingConfig};
-use landfall_tensor::{DType, Shape, Tensor};
+use landfall_predict::{Executable, LoadedModel, PredictError, Preprocessed, ServingConfig, Steps};
+use landfall_tensor::{DType, FileAccess, Shape, Tensor};
 
 /// Opens the files described above.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +26,8 @@ enum Kind {
     Embed,
     Slow(Duration),
     Failing,
+    Poison,
+    Misshapen,
 }
 
 struct FakeModel {
@@ -32,21 +36,55 @@ struct FakeModel {
 }
 
 impl OpenModel for FakeFiles {
-    fn open(&self, path: &Path, config: ServingConfig) -> Result<LoadedModel, String> {
+    fn open(
+        &self,
+        path: &Path,
+        _files: FileAccess,
+        config: ServingConfig,
+    ) -> Result<LoadedModel, String> {
         let content = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
         let is_text = content.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n'));
         let text = match String::from_utf8(content) {
             Ok(text) if is_text => text,
             _ => model_name(path).unwrap_or_default().to_owned(),
         };
-        let model = fake(text.trim())
-            .ok_or_else(|| format!("{}: not a fake model: {text}", path.display()))?;
-        Ok(LoadedModel {
-            executable: Arc::new(model),
-            steps: None,
-            config,
-            platform: "onnx".to_owned(),
-        })
+        let mut text = text.trim();
+        if let Some((millis, rest)) =
+            text.strip_prefix("loading ").and_then(|text| text.split_once(' '))
+        {
+            std::thread::sleep(Duration::from_millis(millis.parse().unwrap_or(100)));
+            text = rest;
+        }
+        let model =
+            fake(text).ok_or_else(|| format!("{}: not a fake model: {text}", path.display()))?;
+        let steps: Option<Arc<dyn Steps>> = match text {
+            "words" => Some(Arc::new(Words(model.signature.clone()))),
+            _ => None,
+        };
+        Ok(LoadedModel { executable: Arc::new(model), steps, config, platform: "onnx".to_owned() })
+    }
+}
+
+/// Changes nothing and counts words.
+struct Words(Signature);
+
+impl Steps for Words {
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn preprocess(&self, inputs: &[Tensor]) -> Result<Preprocessed, PredictError> {
+        let texts = inputs[0].strings().unwrap_or_default();
+        let words = texts.iter().map(|text| text.split_whitespace().count()).sum();
+        Ok(Preprocessed { inputs: inputs.to_vec(), tokens: Some(words) })
+    }
+
+    fn postprocess(
+        &self,
+        _model_inputs: &[Tensor],
+        outputs: Vec<Tensor>,
+    ) -> Result<Vec<Tensor>, PredictError> {
+        Ok(outputs)
     }
 }
 
@@ -73,7 +111,7 @@ fn fake(text: &str) -> Option<FakeModel> {
             let (x, y) = (spec("x", DType::String, None), spec("y", DType::String, None));
             (Kind::Identity, vec![x], vec![y])
         }
-        ("embed", _) => {
+        ("embed" | "words", _) => {
             let vector = spec("embedding", DType::F32, Some(2));
             (Kind::Embed, vec![spec("text", DType::String, None)], vec![vector])
         }
@@ -82,6 +120,8 @@ fn fake(text: &str) -> Option<FakeModel> {
             (Kind::Slow(time), vec![x()], vec![y()])
         }
         ("failing", _) => (Kind::Failing, vec![x()], vec![y()]),
+        ("poison", _) => (Kind::Poison, vec![x()], vec![y()]),
+        ("misshapen", _) => (Kind::Misshapen, vec![x()], vec![y()]),
         _ => return None,
     };
     Some(FakeModel { kind, signature: Signature { inputs, outputs } })
@@ -100,9 +140,25 @@ impl Executable for FakeModel {
                 Ok(inputs.to_vec())
             }
             Kind::Failing => Err("node 'Bad_0' failed".to_owned()),
+            Kind::Poison => poison(&inputs[0]),
+            Kind::Misshapen => {
+                let shape = Shape::from([inputs[0].shape()[0], 5]);
+                let zeros = vec![0f32; shape.elements()];
+                Tensor::from_slice(shape, &zeros).map(|y| vec![y]).map_err(|e| e.to_string())
+            }
             Kind::Add => add(&inputs[0], &inputs[1]).map(|sum| vec![sum]),
             Kind::Embed => embed(&inputs[0]).map(|vectors| vec![vectors]),
         }
+    }
+}
+
+fn poison(x: &Tensor) -> Result<Vec<Tensor>, String> {
+    let x = x.aligned();
+    // Long enough that requests gather into a batch behind it.
+    std::thread::sleep(Duration::from_millis(20));
+    match x.as_slice::<f32>().map_err(|e| e.to_string())?.iter().find(|v| **v < 0.0) {
+        Some(value) => Err(format!("node 'Sqrt_0': {value} is negative")),
+        None => Ok(vec![x]),
     }
 }
 
