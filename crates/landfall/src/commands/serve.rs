@@ -76,13 +76,8 @@ pub(super) fn run(arguments: ServeArguments, opener: Arc<dyn OpenModel>) -> Resu
 }
 
 fn serve(config: &ServeConfig, opener: Arc<dyn OpenModel>, begun: Instant) -> Result<(), Failure> {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if config.workers > 0 {
-        runtime.worker_threads(config.workers);
-    }
-    let runtime = runtime
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .thread_name("landfall-io")
         .build()
         .context("cannot start threads")
         .map_err(Failure::No)?;

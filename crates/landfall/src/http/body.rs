@@ -11,13 +11,27 @@ use http_body_util::BodyExt;
 use super::reply::Problem;
 use crate::serving::Limits;
 
-/// Work over at least so many bytes is announced to the runtime, so that other requests of this
-/// thread move to another one.
+/// Work over at least so many bytes is done on another thread, so that the other connections of
+/// this one do not wait for it.
 const LONG_WORK_BYTES: usize = 256 << 10;
 
-/// Does work that takes long if `bytes` is large.
-pub(super) fn work_over<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    if bytes < LONG_WORK_BYTES { work() } else { tokio::task::block_in_place(work) }
+/// Does work on what it owns, which takes long if `bytes` is large.
+pub(super) async fn work_over<C, T>(
+    bytes: usize,
+    owned: C,
+    work: impl FnOnce(C) -> T + Send + 'static,
+) -> T
+where
+    C: Send + 'static,
+    T: Send + 'static,
+{
+    if bytes < LONG_WORK_BYTES {
+        return work(owned);
+    }
+    match tokio::task::spawn_blocking(move || work(owned)).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }
 
 /// Reads the whole body and undoes its `Content-Encoding`.
@@ -40,14 +54,18 @@ pub(super) async fn read_body(
     let limit = limits.max_body_bytes;
     match coding.as_str() {
         "" | "identity" => Ok(bytes),
-        "gzip" | "x-gzip" => {
-            work_over(bytes.len() * 4, || inflate(MultiGzDecoder::new(&*bytes), limit))
+        "gzip" | "x-gzip" | "deflate" => {
+            work_over(bytes.len() * 4, (coding, bytes), move |(coding, bytes)| {
+                // The name stands for the zlib format; some clients send it without its header.
+                let zlib = bytes.first().is_some_and(|b| b & 0x0f == 8);
+                match coding.as_str() {
+                    "deflate" if zlib => inflate(ZlibDecoder::new(&*bytes), limit),
+                    "deflate" => inflate(DeflateDecoder::new(&*bytes), limit),
+                    _ => inflate(MultiGzDecoder::new(&*bytes), limit),
+                }
+            })
+            .await
         }
-        // The name stands for the zlib format; some clients send it without zlib's header.
-        "deflate" if bytes.first().is_some_and(|b| b & 0x0f == 8) => {
-            work_over(bytes.len() * 4, || inflate(ZlibDecoder::new(&*bytes), limit))
-        }
-        "deflate" => work_over(bytes.len() * 4, || inflate(DeflateDecoder::new(&*bytes), limit)),
         other => Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             format!("Content-Encoding '{other}' is not supported; use gzip, deflate or none"),

@@ -77,14 +77,15 @@ pub(super) async fn embed(
         ..InferRequest::default()
     };
     let outcome = infer(&server.catalog, &wanted.model, &choice, servable, request, None).await?;
-    let Some((_, vectors)) = outcome.reply.outputs.first() else {
+    let Some((_, vectors)) = outcome.reply.outputs.into_iter().next() else {
         return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the model gave no output"));
     };
     let tokens = outcome.reply.tokens;
-    let body = work_over(vectors.elements() * 4, || {
-        encode(vectors, &wanted.model, wanted.encoding_format, tokens)
-    })?;
-    Ok(compressed_reply(&parts.headers, server.limits.compress_min_bytes, JSON, body))
+    let (model, format) = (wanted.model, wanted.encoding_format);
+    let size = vectors.elements() * 4;
+    let body =
+        work_over(size, vectors, move |vectors| encode(&vectors, &model, format, tokens)).await?;
+    Ok(compressed_reply(&parts.headers, server.limits.compress_min_bytes, JSON, body).await)
 }
 
 fn text_to_vector(signature: &Signature) -> Option<(&TensorSpec, &TensorSpec)> {

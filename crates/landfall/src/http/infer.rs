@@ -15,7 +15,7 @@ use super::body::{read_body, work_over};
 use super::models::ModelPath;
 use super::path::Path;
 use super::reply::{BINARY, JSON, Problem, compressed_reply};
-use crate::serving::{Choice, Server, infer as run};
+use crate::serving::{Choice, InferOutcome, Server, infer as run};
 
 /// Length of the JSON part of a body that carries binary tensors.
 pub(super) const HEADER_LENGTH: HeaderName =
@@ -43,24 +43,24 @@ pub(super) async fn infer_body(
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let request = work_over(body.len(), || decode(headers, &body, servable.signature()))?;
-    drop(body);
+    let given = (headers.get(HEADER_LENGTH).cloned(), body, Arc::clone(&servable));
+    let request = work_over(given.1.len(), given, |(length, body, servable)| {
+        decode(length.as_ref(), &body, servable.signature())
+    })
+    .await?;
     let key = headers.get(ROUTING_KEY).and_then(|key| key.to_str().ok()).map(str::to_owned);
     let outcome = run(&server.catalog, model, choice, servable, request, key).await?;
-    let reply = &outcome.reply;
-    let size: usize = reply.outputs.iter().map(|(_, tensor)| tensor.elements() * 4).sum();
-    let encode =
-        || encode_json(&outcome.request, &reply.model_name, reply.model_version, &reply.outputs);
-    let encoded = work_over(size, encode);
-    Ok(respond(server, headers, encoded))
+    let size: usize = outcome.reply.outputs.iter().map(|(_, tensor)| tensor.elements() * 4).sum();
+    let encoded = work_over(size, outcome, |InferOutcome { request, reply }| {
+        encode_json(&request, &reply.model_name, reply.model_version, &reply.outputs)
+    });
+    Ok(respond(server, headers, encoded.await).await)
 }
 
-fn respond(server: &Server, headers: &HeaderMap, encoded: Encoded) -> Response {
+async fn respond(server: &Server, headers: &HeaderMap, encoded: Encoded) -> Response {
     let min_bytes = server.limits.compress_min_bytes;
-    let size = encoded.body.len();
     let content_type = if encoded.header_length.is_some() { BINARY } else { JSON };
-    let mut response =
-        work_over(size, || compressed_reply(headers, min_bytes, content_type, encoded.body));
+    let mut response = compressed_reply(headers, min_bytes, content_type, encoded.body).await;
     if let Some(length) = encoded.header_length {
         response.headers_mut().insert(HEADER_LENGTH, HeaderValue::from(length));
     }
@@ -68,11 +68,11 @@ fn respond(server: &Server, headers: &HeaderMap, encoded: Encoded) -> Response {
 }
 
 fn decode(
-    headers: &HeaderMap,
+    length: Option<&HeaderValue>,
     body: &[u8],
     signature: &Signature,
 ) -> Result<InferRequest, Problem> {
-    let Some(value) = headers.get(HEADER_LENGTH) else {
+    let Some(value) = length else {
         if body.is_empty() {
             return Ok(decode_raw_body(body, signature)?);
         }

@@ -12,6 +12,8 @@ use landfall_protocol::DecodeError;
 use landfall_protocol::json::write_string;
 use serde_json::Value;
 
+use super::body::work_over;
+
 /// An error reply: a status and `{"error": message}`.
 #[derive(Debug, Clone)]
 pub(super) struct Problem {
@@ -127,7 +129,7 @@ fn accepted_coding(headers: &HeaderMap) -> Option<Coding> {
 }
 
 /// A reply in the coding that the client accepts, if it is long enough to gain from one.
-pub(super) fn compressed_reply(
+pub(super) async fn compressed_reply(
     request_headers: &HeaderMap,
     min_bytes: usize,
     content_type: HeaderValue,
@@ -135,17 +137,24 @@ pub(super) fn compressed_reply(
 ) -> Response {
     let coding = accepted_coding(request_headers).filter(|_| body.len() >= min_bytes);
     let Some(coding) = coding else { return bytes_reply(content_type, body) };
-    let (name, coded) = match coding {
-        Coding::Gzip => ("gzip", {
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-            encoder.write_all(&body).and_then(|()| encoder.finish())
-        }),
-        Coding::Deflate => ("deflate", {
-            let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
-            encoder.write_all(&body).and_then(|()| encoder.finish())
-        }),
+    let (name, coded) = work_over(body.len(), body, move |body: Vec<u8>| {
+        let (name, coded) = match coding {
+            Coding::Gzip => ("gzip", {
+                let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+                encoder.write_all(&body).and_then(|()| encoder.finish())
+            }),
+            Coding::Deflate => ("deflate", {
+                let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+                encoder.write_all(&body).and_then(|()| encoder.finish())
+            }),
+        };
+        (name, coded.map_err(|_| body))
+    })
+    .await;
+    let coded = match coded {
+        Ok(coded) => coded,
+        Err(body) => return bytes_reply(content_type, body),
     };
-    let Ok(coded) = coded else { return bytes_reply(content_type, body) };
     let mut response = bytes_reply(content_type, coded);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));

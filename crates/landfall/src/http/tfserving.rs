@@ -174,12 +174,16 @@ pub(super) async fn predict_body(
     headers: &HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let decoded = work_over(body.len(), || tfs::decode(&body, servable.signature()))?;
-    drop(body);
+    let given = (body, Arc::clone(&servable));
+    let decoded = work_over(given.0.len(), given, |(body, servable)| {
+        tfs::decode(&body, servable.signature())
+    })
+    .await?;
     let request = InferRequest { inputs: decoded.inputs, ..InferRequest::default() };
     let outcome = run(&server.catalog, model, choice, servable, request, None).await?;
-    let outputs = &outcome.reply.outputs;
+    let outputs = outcome.reply.outputs;
     let size: usize = outputs.iter().map(|(_, tensor)| tensor.elements() * 4).sum();
-    let encoded = work_over(size, || tfs::encode(decoded.layout, outputs))?;
-    Ok(compressed_reply(headers, server.limits.compress_min_bytes, JSON, encoded))
+    let layout = decoded.layout;
+    let encoded = work_over(size, outputs, move |outputs| tfs::encode(layout, &outputs)).await?;
+    Ok(compressed_reply(headers, server.limits.compress_min_bytes, JSON, encoded).await)
 }

@@ -8,6 +8,7 @@ use landfall_predict::{Catalog, VersionState};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::workers::Workers;
 use crate::clock::MachineClock;
 use crate::config::ServeConfig;
 use crate::http::Audience;
@@ -29,6 +30,8 @@ pub struct Running {
     pub admin: SocketAddr,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
+    /// Serve the connections; dropped, they end.
+    _workers: Arc<Workers>,
     watcher: Watcher,
     drain_limit: Duration,
 }
@@ -49,7 +52,8 @@ pub async fn start(config: &ServeConfig, opener: Arc<dyn OpenModel>) -> anyhow::
         repository_control: config.repository_control,
     });
     let (stop, stopped) = watch::channel(false);
-    let tasks = serve(&server, listeners, stopped);
+    let workers = Arc::new(Workers::start(config.workers)?);
+    let tasks = serve(&server, listeners, &workers, stopped);
     let loaded = Arc::clone(&server);
     let watcher = Watcher::start(repository, config.poll, move || loaded.health.set_ready())?;
     Ok(Running {
@@ -59,6 +63,7 @@ pub async fn start(config: &ServeConfig, opener: Arc<dyn OpenModel>) -> anyhow::
         admin: addresses.2,
         stop,
         tasks,
+        _workers: workers,
         watcher,
         drain_limit: config.drain_limit,
     })
@@ -67,6 +72,7 @@ pub async fn start(config: &ServeConfig, opener: Arc<dyn OpenModel>) -> anyhow::
 fn serve(
     server: &Arc<Server>,
     listeners: Listeners,
+    workers: &Arc<Workers>,
     stopped: watch::Receiver<bool>,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -74,14 +80,17 @@ fn serve(
     let operator = http::handler(admin::routes(server), Arc::clone(server));
     let calls = grpc::handler(Arc::clone(server));
     let (limits, http, grpc) = (server.limits, Protocol::Http, Protocol::Grpc);
-    let stop = || stopped.clone();
-    tasks.spawn(serve_connections(listeners.http, http, limits, stop(), move |request| {
+    let shared = || (Arc::clone(workers), stopped.clone());
+    let (pool, stop) = shared();
+    tasks.spawn(serve_connections(listeners.http, http, limits, pool, stop, move |request| {
         public.clone().handle(request)
     }));
-    tasks.spawn(serve_connections(listeners.admin, http, limits, stop(), move |request| {
+    let (pool, stop) = shared();
+    tasks.spawn(serve_connections(listeners.admin, http, limits, pool, stop, move |request| {
         operator.clone().handle(request)
     }));
-    tasks.spawn(serve_connections(listeners.grpc, grpc, limits, stop(), move |request| {
+    let (pool, stop) = shared();
+    tasks.spawn(serve_connections(listeners.grpc, grpc, limits, pool, stop, move |request| {
         calls.clone().handle(request)
     }));
     tasks

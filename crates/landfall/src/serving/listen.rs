@@ -23,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::socket::Socket;
+use super::workers::Workers;
 use crate::serving::Limits;
 
 /// What HTTP/1 may buffer of a request, and so the largest head in bytes.
@@ -104,6 +105,7 @@ pub async fn serve_connections<F, R>(
     listener: TcpListener,
     protocol: Protocol,
     limits: Limits,
+    workers: Arc<Workers>,
     mut stop: watch::Receiver<bool>,
     handle: F,
 ) where
@@ -118,9 +120,9 @@ pub async fn serve_connections<F, R>(
             () = turned_true(&mut stop) => break,
         };
         let Some((stream, permit)) = accepted else { break };
-        let socket = Socket::new(stream, limits.idle_timeout);
         let (builder, stop, handle) = (builder.clone(), stop.clone(), handle.clone());
-        tokio::spawn(async move {
+        workers.spawn(stream, move |stream| async move {
+            let socket = Socket::new(stream, limits.idle_timeout);
             serve_connection(socket, builder, stop, handle).await;
             drop(permit);
         });

@@ -7,6 +7,7 @@ mod listen;
 mod model_config;
 mod socket;
 mod statistics;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
