@@ -164,6 +164,13 @@ async fn binary_tensors_that_lie_are_refused() {
         let message = reply.error(400);
         assert!(message.contains(expected), "{message}, expected {expected}");
     }
+    // A header length inside the JSON, and just past it.
+    let (length, body) = binary("FP32", &json!([1, 4]), &[0; 16]);
+    for wrong in [length.parse::<usize>().unwrap() - 1, 1, length.parse::<usize>().unwrap() + 1] {
+        let headers = [(LENGTH, wrong.to_string())];
+        let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+        assert!(!send(address, "POST", INFER, &headers, &body).await.error(400).is_empty());
+    }
     // What is merely unusual goes through: empty, NUL, a megabyte.
     let long = vec![b'x'; 1 << 20];
     let odd = text(&[b"", b"a\0b", &long]);
