@@ -16,6 +16,14 @@ pub mod tfs;
 
 pub use error::DecodeError;
 
+/// The most elements of a tensor of `BYTES`. One takes 3 to 4 bytes of a request and tens of bytes
+/// of memory, so that without a bound a body within its limit could still exhaust memory.
+pub const MAX_TEXTS: usize = 1 << 22;
+
+fn too_many_texts() -> String {
+    format!("a tensor of BYTES may have at most {MAX_TEXTS} elements")
+}
+
 /// Messages and services of `inference.GRPCInferenceService`.
 #[allow(
     missing_docs,

@@ -1,5 +1,6 @@
 //! The gRPC listener: `inference.GRPCInferenceService` and `grpc.health.v1.Health`.
 
+mod body;
 mod deadline;
 mod health;
 mod inference;
@@ -8,6 +9,7 @@ mod status;
 mod stream;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -19,28 +21,36 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tower_service::Service;
 
-use crate::serving::Server;
+use body::TimedBody;
+
+use crate::serving::{Limits, Server};
 
 /// Answers calls.
 #[derive(Clone)]
-pub struct Handler(Router);
+pub struct Handler {
+    router: Router,
+    read_timeout: Duration,
+}
 
 /// The handler of the gRPC listener.
 pub fn handler(server: Arc<Server>) -> Handler {
-    let limit = server.limits.max_body_bytes;
+    let Limits { max_body_bytes: limit, read_timeout, .. } = server.limits;
     let inference = GrpcInferenceServiceServer::new(service::Inference::new(Arc::clone(&server)))
         .max_decoding_message_size(limit)
         .max_encoding_message_size(usize::MAX)
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip);
     let health = HealthServer::new(health::Checks::new(server));
-    Handler(Routes::new(inference).add_service(health).prepare().into_axum_router())
+    let router = Routes::new(inference).add_service(health).prepare().into_axum_router();
+    Handler { router, read_timeout }
 }
 
 impl Handler {
     /// Answers one call; never fails.
     pub async fn handle(mut self, request: Request<Incoming>) -> Response<Body> {
         let limit = deadline::timeout(request.headers());
-        deadline::within(limit, self.0.call(request)).await
+        let (parts, body) = request.into_parts();
+        let body = TimedBody::new(body, parts.uri.path(), self.read_timeout);
+        deadline::within(limit, self.router.call(Request::from_parts(parts, body))).await
     }
 }

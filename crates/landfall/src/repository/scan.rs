@@ -140,7 +140,7 @@ fn scan_model(folder: &Path, settling: &mut Settling) -> Result<FoundModel, Stri
         let name = entry.file_name();
         let Some(version) = name.to_str().and_then(version_number) else { continue };
         let folder = entry.path();
-        let path = MODEL_FILES.iter().map(|file| folder.join(file)).find(|path| path.exists());
+        let path = MODEL_FILES.iter().map(|file| folder.join(file)).find(|path| path.is_file());
         let Some(path) = path else { continue };
         let mut look = Look::default();
         if let Ok(metadata) = std::fs::metadata(&settings_path) {
@@ -252,5 +252,11 @@ mod tests {
         std::thread::sleep(Duration::from_millis(40));
         assert!(settling.is_settled(path, 2, fresh()));
         assert!(settling.is_settled(Path::new("m/2"), 1, SystemTime::UNIX_EPOCH));
+        // The wall clock was set back: what seems to come from the future stands still as well.
+        let future = SystemTime::now() + Duration::from_secs(3600);
+        let path = Path::new("m/3");
+        assert!(!settling.is_settled(path, 1, future));
+        std::thread::sleep(Duration::from_millis(40));
+        assert!(settling.is_settled(path, 1, future));
     }
 }

@@ -26,15 +26,21 @@ pub(crate) struct Served {
 impl Served {
     /// Serves `target` to somebody who closes standard error at once.
     pub(crate) fn deaf(target: &Path) -> Served {
-        Served::launch("true", target, false)
+        Served::launch("true", target, "ready", false)
+    }
+
+    /// Serves `target`, which does not get ready.
+    pub(crate) fn unready(target: &Path) -> Served {
+        Served::launch("true", target, "admin", true)
     }
 
     /// Serves `target` after a line of shell that sets limits.
     pub(crate) fn start(limits: &str, target: &Path) -> Served {
-        Served::launch(limits, target, true)
+        Served::launch(limits, target, "ready", true)
     }
 
-    fn launch(limits: &str, target: &Path, listens: bool) -> Served {
+    /// Waits for the line that begins with `last`.
+    fn launch(limits: &str, target: &Path, last: &str, listens: bool) -> Served {
         let script = format!(
             "{limits}; exec \"$0\" serve \"$1\" --http 127.0.0.1:0 --grpc 127.0.0.1:0 \
              --admin 127.0.0.1:0 --poll-seconds 0.1"
@@ -54,8 +60,8 @@ impl Served {
             if let Some((_, address)) = line.rsplit_once([' ', '/']) {
                 addresses.extend(address.parse::<SocketAddr>());
             }
-            // Closes the pipe while the server still has a line to say.
-            if line.trim_start().starts_with("ready") {
+            // Closes the pipe while the server still has lines to say.
+            if line.trim_start().starts_with(last) {
                 break;
             }
         }
@@ -69,6 +75,11 @@ impl Served {
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The log, which outlives the process.
+    pub(crate) fn log_handle(&self) -> Arc<Mutex<String>> {
+        Arc::clone(&self.log)
     }
 
     /// Sends SIGTERM and waits for the end.

@@ -242,6 +242,22 @@ async fn a_folder_with_too_many_files_is_refused_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_file_is_no_model() {
+    let folder = Folder::new();
+    folder.put("good", "1", "identity");
+    std::fs::create_dir_all(folder.path().join("folder/1/model.onnx")).unwrap();
+    // Opening a pipe that nobody writes to would take for ever.
+    std::fs::create_dir_all(folder.path().join("pipe/1")).unwrap();
+    let pipe = folder.path().join("pipe/1/model.onnx");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let server = serve_folder(folder, |_| ()).await;
+    assert!(is_ready(server.http(), "good", 1).await);
+    for model in ["folder", "pipe"] {
+        assert!(reason(server.http(), model).await.contains("no version found"), "{model}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_configured_file_wins_over_a_folder_of_its_name() {
     let folder = Folder::new();
     folder.put("a", "3", "identity");

@@ -23,6 +23,7 @@ use crate::grpc::infer_request;
 use crate::harness::{
     Folder, TestServer, quick_config, row, serve, serve_folder, start_with, until,
 };
+use crate::process::Served;
 
 const INFER: &str = "/v2/models/slow/infer";
 
@@ -175,6 +176,23 @@ async fn a_load_in_progress_is_not_waited_for() {
     let begun = Instant::now();
     assert_eq!(running.stop(Duration::ZERO).await, Ok(()), "no request is lost");
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn sigterm_ends_the_program_while_a_model_loads() {
+    // Opening a pipe that nobody writes to takes for ever.
+    let folder = Folder::new();
+    let pipe = folder.path().join("endless.onnx");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let served = Served::unready(&pipe);
+    let log = served.log_handle();
+    assert!(served.terminate().success(), "no request was lost");
+    let waited = Instant::now();
+    while !log.lock().unwrap().contains("without waiting for loads") {
+        assert!(waited.elapsed() < Duration::from_secs(5), "{}", log.lock().unwrap());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(log.lock().unwrap().contains("endless:1"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

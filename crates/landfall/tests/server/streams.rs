@@ -2,8 +2,10 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use landfall::config::ServeConfig;
@@ -136,6 +138,50 @@ impl Service<http::Request<tonic::body::Body>> for Patient {
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
         Box::pin(self.0.send_request(request))
     }
+}
+
+/// Five bytes of a call's message, and then nothing.
+struct Stuck(Option<Frame<Bytes>>);
+
+impl Body for Stuck {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0.take().map_or(Poll::Pending, |frame| Poll::Ready(Some(Ok(frame))))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_does_not_arrive_ends_its_call() {
+    let folder = Folder::new();
+    folder.put("slow", "1", "slow 1");
+    let limit = Duration::from_millis(200);
+    let server = serve_folder(folder, |config| config.limits.read_timeout = limit).await;
+    let stream = TcpStream::connect(server.running.grpc).await.unwrap();
+    let (mut sender, connection) =
+        handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let call = |method: &str| {
+        let head = Bytes::from_static(&[0, 0, 0x10, 0, 0]);
+        let uri = format!("{}/inference.GRPCInferenceService/{method}", server.grpc_url());
+        let request = http::Request::post(uri).header("content-type", "application/grpc");
+        request.body(Stuck(Some(Frame::data(head)))).unwrap()
+    };
+    // A stream may take its time.
+    let mut open = sender.send_request(call("ModelStreamInfer")).await.unwrap();
+    let stuck = sender.send_request(call("ModelInfer")).await.unwrap();
+    let status = tonic::Status::from_header_map(stuck.headers()).unwrap();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+    assert!(status.message().contains("did not arrive within 200ms"), "{status}");
+    let more = tokio::time::timeout(
+        limit * 2,
+        std::future::poll_fn(|context| Pin::new(open.body_mut()).poll_frame(context)),
+    );
+    assert!(more.await.is_err(), "the stream is still open");
 }
 
 async fn patient(server: &TestServer) -> GrpcInferenceServiceClient<Patient> {

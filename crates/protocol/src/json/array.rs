@@ -5,8 +5,8 @@ use std::fmt;
 use base64::Engine;
 use landfall_tensor::{Buffer, DType, MAX_RANK, Shape, Tensor, bf16, f16};
 
-use crate::DecodeError;
 use crate::json::Reader;
+use crate::{DecodeError, MAX_TEXTS, too_many_texts};
 
 /// Why an array cannot become a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,12 @@ impl Array {
     /// Reads one value: a scalar or nested arrays. Called repeatedly, every value must have the
     /// form of the first.
     pub fn read(&mut self, reader: &mut Reader<'_>) -> Result<()> {
-        let mut form = Form { dims: &mut self.dims, rank_known: &mut self.rank_known };
+        let room = match &self.elements {
+            Elements::String(out) => MAX_TEXTS - out.len(),
+            Elements::Bytes(out) => MAX_TEXTS - out.len(),
+            _ => usize::MAX,
+        };
+        let mut form = Form { dims: &mut self.dims, rank_known: &mut self.rank_known, room };
         match &mut self.elements {
             Elements::F32(out) => read(reader, &mut form, out, float_f32),
             Elements::F64(out) => read(reader, &mut form, out, float_f64),
@@ -170,11 +175,15 @@ impl Array {
 struct Form<'f> {
     dims: &'f mut Vec<usize>,
     rank_known: &'f mut bool,
+    /// Elements that may still come.
+    room: usize,
 }
 
 impl Form<'_> {
     /// A scalar was found inside `depth` arrays.
     fn leaf(&mut self, depth: usize) -> Result<()> {
+        let room = self.room.checked_sub(1);
+        self.room = room.ok_or_else(|| ArrayError::Form(too_many_texts()))?;
         if !*self.rank_known {
             *self.rank_known = true;
             return Ok(());
@@ -413,6 +422,12 @@ mod tests {
         }
         let text = parse(DType::String, r#"["a", {"b64":"w6k="}]"#, &[2]).unwrap();
         assert_eq!(text.strings().unwrap(), ["a", "\u{e9}"]);
+        let many = |count: usize| format!("[{}\"\"]", "\"\",".repeat(count - 1));
+        assert!(parse(DType::String, &many(MAX_TEXTS), &[MAX_TEXTS]).is_ok());
+        for dtype in [DType::String, DType::Bytes] {
+            let found = parse(dtype, &many(MAX_TEXTS + 1), &[MAX_TEXTS + 1]).unwrap_err();
+            assert_eq!(found.to_string(), "a tensor of BYTES may have at most 4194304 elements");
+        }
         let bytes = parse(DType::U8, r#"{"b64":"AAEC"}"#, &[3]).unwrap();
         assert_eq!(bytes.as_slice::<u8>().unwrap(), &[0, 1, 2]);
     }

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use landfall_graph::Signature;
 use landfall_tensor::{DType, Shape, Tensor};
 
-use crate::DecodeError;
 use crate::inference::infer_parameter::ParameterChoice;
 use crate::inference::model_infer_request::InferInputTensor;
 use crate::inference::model_infer_response::InferOutputTensor;
@@ -15,6 +14,7 @@ use crate::oip::request::{datatype, push_input, push_output, shape};
 use crate::oip::{
     InferRequest, OutputRequest, Parameter, decode_raw, encode_raw, no_shared_memory, raw_length,
 };
+use crate::{DecodeError, MAX_TEXTS, too_many_texts};
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
@@ -136,6 +136,9 @@ fn decode_contents(
     contents: &InferTensorContents,
 ) -> std::result::Result<Tensor, String> {
     let c = contents;
+    if c.bytes_contents.len() > MAX_TEXTS {
+        return Err(too_many_texts());
+    }
     match dtype {
         DType::Bool => Tensor::from_bools(shape, &c.bool_contents),
         DType::I8 => Tensor::from_slice(shape, &narrow::<_, i8>(dtype, &c.int_contents)?),

@@ -5,6 +5,8 @@
 
 use landfall_tensor::{Buffer, DType, Shape, Tensor};
 
+use crate::{MAX_TEXTS, too_many_texts};
+
 /// The tensor of some bytes. The error says what was expected and what was found.
 pub fn decode_raw(dtype: DType, shape: Shape, bytes: &[u8]) -> Result<Tensor, String> {
     match dtype {
@@ -32,6 +34,9 @@ pub fn decode_raw(dtype: DType, shape: Shape, bytes: &[u8]) -> Result<Tensor, St
 
 fn elements<'b>(shape: &Shape, mut bytes: &'b [u8]) -> Result<Vec<&'b [u8]>, String> {
     let expected = shape.checked_elements().map_err(|e| e.to_string())?;
+    if expected > MAX_TEXTS {
+        return Err(too_many_texts());
+    }
     let all = bytes.len();
     let mut found = Vec::with_capacity(expected.min(all / 4));
     while !bytes.is_empty() {
@@ -111,6 +116,8 @@ mod tests {
         assert_eq!(decode(&[9, 0, 0, 0, 1]), "element 0 says it has 9 bytes, but 1 are left");
         assert_eq!(decode(&[0, 0, 0, 0, 1, 2]), "2 bytes are left after element 1");
         assert_eq!(decode(&[0; 8]), "shape [1] needs 1 elements, got more");
+        let many = decode_raw(DType::Bytes, Shape::from([MAX_TEXTS + 1]), &[0; 8]).unwrap_err();
+        assert_eq!(many, "a tensor of BYTES may have at most 4194304 elements");
         let huge = Shape::from([usize::MAX, 2]);
         assert!(decode_raw(DType::String, huge.clone(), &[]).is_err());
         assert!(decode_raw(DType::F32, huge, &[]).is_err());
