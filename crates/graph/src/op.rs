@@ -29,6 +29,10 @@
 //! - `QuantizedMatMul(a, a_scale, a_zero, b, b_scale, b_zero, y_scale?, y_zero?, bias?)`: the same
 //!   for `a [..., M, K]` times the constant `b [K, N]`; `b_scale`, `b_zero` are scalars or `[N]`,
 //!   `bias` is `[N]`.
+//! - `QuantizedAdd(a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero)`: the sum of two `u8`
+//!   or `i8` tensors of one shape; scales and zero points are constant scalars. The result is
+//!   `y_zero + ((a - a_zero) a_scale + (b - b_zero) b_scale) / y_scale` in the fixed-point
+//!   arithmetic of `landfall_tensor::SumScales`, clamped like that of `QuantizedConv`.
 //! - `DynamicQuantMatMul(a, b, b_scale, b_zero?, bias?)`: `a [..., M, K]` in `f32` is quantised to
 //!   `u8` over the range of the whole tensor as by `DynamicQuantizeLinear`, multiplied exactly by
 //!   the constant `b [K, N]` of `u8` or `i8`, and scaled back to `f32`; then `bias [N]` in `f32`
@@ -459,6 +463,7 @@ operators! {
                 strides: Vec<i64> = Vec::new(),
             }
             FusedMatMul { activation: Activation = Activation::None, }
+            QuantizedAdd { high: Option<i64> = None, low: Option<i64> = None, }
             QuantizedConv {
                 channels_last: bool = false, dilations: Vec<i64> = Vec::new(), group: i64 = 1,
                 high: Option<i64> = None, low: Option<i64> = None, pads: Vec<i64> = Vec::new(),

@@ -62,11 +62,11 @@ pub use math::{Activation, activate};
 pub use permute::permute;
 pub use pool::Pool;
 pub use quant::{
-    Bytes, ColumnScales, ConvWeightsInt8, Division, DynamicEpilogue, Int8Epilogue, Int8Output,
-    NBits, PackedInt8, PackedNBits, Parameters, Quantum, Real, Spread, Steps, column_sums_len,
-    conv_column_sums_len, conv2d_int8, conv2d_int8_planar, dequantize, dynamic_parameters,
-    gemm_int8, matmul_dynamic_int8, matmul_int8, matmul_nbits, pack_conv_int8, pack_int8,
-    packed_conv_int8_len, packed_int8_len, quantize,
+    ByteRange, Bytes, ColumnScales, ConvWeightsInt8, Division, DynamicEpilogue, Int8Epilogue,
+    Int8Output, NBits, PackedInt8, PackedNBits, Parameters, Quantum, Real, Spread, Steps, add_int8,
+    column_sums_len, conv_column_sums_len, conv2d_int8, conv2d_int8_planar, dequantize,
+    dynamic_parameters, gemm_int8, matmul_dynamic_int8, matmul_int8, matmul_nbits, pack_conv_int8,
+    pack_int8, packed_conv_int8_len, packed_int8_len, quantize,
 };
 pub use rowwise::{Mask, NormKind, Normalize, Softmax, normalize, softmax};
 

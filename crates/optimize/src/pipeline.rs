@@ -58,6 +58,7 @@ const PIPELINE: &[Stage] = &[
             fold::PASS,
             share::PASS,
             quantized::PASS,
+            quantized_sum::PASS,
             quantized_operators::PASS,
             dynamic_quantized::PASS,
             transpose::PASS,

@@ -19,7 +19,7 @@ pub use buffer::{ALIGNMENT, Buffer, FileAccess};
 pub use dtype::{DType, Element};
 pub use error::TensorError;
 pub use half::{bf16, f16};
-pub use quant::{FixedPointScale, QuantParams, quantize_value, requantize};
+pub use quant::{FixedPointScale, QuantParams, SumScales, quantize_value, requantize};
 pub use shape::{MAX_RANK, Shape, broadcast, row_major_strides};
 pub use tensor::Tensor;
 pub use view::{Data, DataMut, TensorMut, TensorView};

@@ -71,6 +71,38 @@ pub fn requantize(acc: i32, scale: FixedPointScale) -> i32 {
     rounded.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
 }
 
+/// How two quantised terms are brought to the scale of their sum: multiplied by integers, added,
+/// and the accumulator requantised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SumScales {
+    /// What the terms are multiplied by, at most 2^22 each: an accumulator of two terms of less
+    /// than 256 steps fits an `i32`.
+    pub factors: [i32; 2],
+    /// Of the accumulator to the scale of the sum.
+    pub scale: FixedPointScale,
+}
+
+impl SumScales {
+    /// For terms whose steps are `ratios` steps of the sum. `None` unless both are positive and the
+    /// larger one is between 2^-9 and 2^12, outside which the integers would lose too much.
+    pub fn new(ratios: [f64; 2]) -> Option<SumScales> {
+        let largest = ratios[0].max(ratios[1]);
+        let positive = ratios.iter().all(|&ratio| ratio > 0.0);
+        if !positive || !(2f64.powi(-9)..2f64.powi(12)).contains(&largest) {
+            return None;
+        }
+        let shift = 21 - largest.log2().floor() as i32;
+        let factor = |ratio: f64| (ratio * 2f64.powi(shift)).round_ties_even() as i32;
+        let scale = FixedPointScale::new(2f64.powi(-shift))?;
+        Some(SumScales { factors: ratios.map(factor), scale })
+    }
+
+    /// The sum at its scale, of terms less their zero points.
+    pub fn sum(self, terms: [i32; 2]) -> i32 {
+        requantize(terms[0] * self.factors[0] + terms[1] * self.factors[1], self.scale)
+    }
+}
+
 /// ONNX `QuantizeLinear` for one value: `clamp(round_ties_even(value / scale) + zero_point)`.
 /// NaN becomes `zero_point`.
 pub fn quantize_value(value: f32, scale: f32, zero_point: i32, min: i32, max: i32) -> i32 {
@@ -111,6 +143,29 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_sum_is_within_rounding_of_the_real_one(
+            ratios in prop::array::uniform2(0.01..100.0f64),
+            terms in prop::array::uniform2(-255..=255i32),
+        ) {
+            let scales = SumScales::new(ratios).unwrap();
+            let real = f64::from(terms[0]) * ratios[0] + f64::from(terms[1]) * ratios[1];
+            // Half a step, and what rounding the factors does to 255 steps.
+            let slack = 510.0 * 2f64.powi(-22) * ratios[0].max(ratios[1]);
+            prop_assert!((f64::from(scales.sum(terms)) - real).abs() <= 0.5 + slack);
+        }
+    }
+
+    #[test]
+    fn sums_of_far_too_different_scales_are_refused() {
+        assert_eq!(SumScales::new([1e-5, 1e-6]), None);
+        assert_eq!(SumScales::new([5000.0, 1.0]), None);
+        assert_eq!(SumScales::new([0.0, 1.0]), None);
+        let largest = SumScales::new([4095.9, 4095.9]).unwrap();
+        assert_eq!(largest.sum([255, 255]), (510.0 * 4095.9_f64).round_ties_even() as i32);
+    }
 
     #[test]
     fn ties_go_to_even() {

@@ -9,6 +9,7 @@ use crate::{Dim, Op};
 pub(super) fn infer(operands: &Operands<'_>) -> Option<Result<Vec<Fact>, InferError>> {
     let first = operands.dtype(0);
     let dtype = match operands.op {
+        Op::QuantizedAdd(_) => return Some(Ok(vec![same_as_first(operands, operands.dtype(7))])),
         op if is_unary(op) => return Some(Ok(vec![same_as_first(operands, first)])),
         Op::IsNan | Op::IsInf(_) | Op::Not => {
             return Some(Ok(vec![same_as_first(operands, Some(DType::Bool))]));

@@ -4,6 +4,7 @@
 //! stored, requantised to bytes by the one rule of `landfall_tensor`, or dequantised. Operands may
 //! be signed or unsigned in any combination at one speed.
 
+mod add;
 mod blocks;
 mod depthwise;
 mod drive;
@@ -19,6 +20,7 @@ mod tests;
 mod tile;
 mod unprepared;
 
+pub use add::{ByteRange, add_int8};
 pub use epilogue::ColumnScales;
 pub use linear::{
     Division, Parameters, Quantum, Real, Steps, dequantize, dynamic_parameters, quantize,

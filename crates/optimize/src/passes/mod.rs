@@ -18,6 +18,7 @@ pub(crate) mod pad;
 pub(crate) mod quantized;
 pub(crate) mod quantized_movement;
 pub(crate) mod quantized_operators;
+pub(crate) mod quantized_sum;
 pub(crate) mod reshape;
 pub(crate) mod residual;
 pub(crate) mod scale;

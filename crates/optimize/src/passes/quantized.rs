@@ -33,15 +33,15 @@ fn run(editor: &mut Editor<'_>) -> usize {
 }
 
 /// A dequantised operand.
-struct Quantized {
-    value: ValueId,
-    scale: Vec<f32>,
+pub(super) struct Quantized {
+    pub(super) value: ValueId,
+    pub(super) scale: Vec<f32>,
     zero: Option<ValueId>,
     axis: i64,
 }
 
 impl Quantized {
-    fn of(editor: &Editor<'_>, value: ValueId) -> Option<Quantized> {
+    pub(super) fn of(editor: &Editor<'_>, value: ValueId) -> Option<Quantized> {
         let (_, node) = editor.producer(value)?;
         let Op::DequantizeLinear(op) = &node.op else { return None };
         let source = node.input(0)?;
@@ -54,7 +54,7 @@ impl Quantized {
     }
 
     /// Scale and zero point as constants: scalars, or vectors if there are many.
-    fn parameters(&self, editor: &mut Editor<'_>) -> Option<(ValueId, ValueId)> {
+    pub(super) fn parameters(&self, editor: &mut Editor<'_>) -> Option<(ValueId, ValueId)> {
         let shape: &[usize] = if self.scale.len() == 1 { &[] } else { &[self.scale.len()] };
         let zero = match self.zero {
             Some(zero) => editor.constant(zero)?.reshaped(Shape::from(shape)).ok()?,
@@ -250,21 +250,21 @@ fn bias_after(editor: &Editor<'_>, value: ValueId, channels: usize) -> Option<(V
     Some((node.outputs[0], constant_row(editor, other, channels)?))
 }
 
-struct Output {
-    scale: f32,
-    zero: Tensor,
+pub(super) struct Output {
+    pub(super) scale: f32,
+    pub(super) zero: Tensor,
 }
 
 /// What follows a product: an activation and a quantisation, or nothing.
-struct Ending {
-    value: ValueId,
-    output: Option<Output>,
-    low: Option<i64>,
-    high: Option<i64>,
+pub(super) struct Ending {
+    pub(super) value: ValueId,
+    pub(super) output: Option<Output>,
+    pub(super) low: Option<i64>,
+    pub(super) high: Option<i64>,
 }
 
 impl Ending {
-    fn of(editor: &Editor<'_>, result: ValueId) -> Ending {
+    pub(super) fn of(editor: &Editor<'_>, result: ValueId) -> Ending {
         Ending::quantized(editor, result).unwrap_or(Ending {
             value: result,
             output: None,

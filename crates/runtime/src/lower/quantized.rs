@@ -7,6 +7,7 @@
 mod conv;
 mod matmul;
 mod output;
+mod sum;
 
 use landfall_graph::{Activation, Op};
 use landfall_kernels::Bytes;
@@ -37,6 +38,7 @@ pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
         Op::QuantizedMatMul(op) => {
             matmul::lower(site, Ports::LINEAR, Clamp { low: op.low, high: op.high })
         }
+        Op::QuantizedAdd(op) => sum::lower(site, Clamp { low: op.low, high: op.high }),
         Op::DynamicQuantMatMul(op) => matmul::lower_dynamic(site, op.activation),
         Op::DynamicQuantizeMatMul => matmul::lower_dynamic(site, Activation::None),
         Op::ConvInteger(op) => {

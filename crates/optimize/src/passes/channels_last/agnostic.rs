@@ -27,6 +27,13 @@ pub(super) fn convert(layout: &mut Layout<'_, '_>, node: &Node) -> Option<Conver
         Op::ReduceMax(op) => reduce(layout, node, op.keepdims),
         Op::ReduceMin(op) => reduce(layout, node, op.keepdims),
         Op::ReduceL2(op) => reduce(layout, node, op.keepdims),
+        Op::QuantizedAdd(op) => {
+            let mut inputs = node.inputs.clone();
+            for index in [0, 3] {
+                inputs[index] = Some(layout.twin(node.input(index)?)?);
+            }
+            Some(Converted { op: Op::QuantizedAdd(op.clone()), inputs, twins: true })
+        }
         Op::Pad(_) => pad(layout, node),
         Op::Slice => slice(layout, node),
         Op::Resize(op) => resize(layout, node, op),

@@ -165,7 +165,7 @@ impl Output {
     }
 }
 
-fn bytes<'a>(out: &'a mut TensorMut<'_>) -> Result<&'a mut [u8], KernelError> {
+pub(super) fn bytes<'a>(out: &'a mut TensorMut<'_>) -> Result<&'a mut [u8], KernelError> {
     out.bytes_mut().ok_or_else(|| KernelError::Invalid("a result is text".into()))
 }
 
