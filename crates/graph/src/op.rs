@@ -468,3 +468,15 @@ operators! {
         }
     }
 }
+
+impl Op {
+    /// The sub-graphs among the attributes, by name.
+    pub fn bodies(&self) -> Vec<(&'static str, &Graph)> {
+        match self {
+            Op::If(op) => vec![("then_branch", &op.then_branch), ("else_branch", &op.else_branch)],
+            Op::Loop(op) => vec![("body", &op.body)],
+            Op::Scan(op) => vec![("body", &op.body)],
+            _ => Vec::new(),
+        }
+    }
+}

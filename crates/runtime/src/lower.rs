@@ -34,8 +34,6 @@ mod transposed;
 mod trees;
 pub(crate) mod types;
 
-pub(crate) use control::bodies;
-
 use std::sync::Arc;
 
 use landfall_graph::infer::Fact;
