@@ -2,6 +2,7 @@
 //! from.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use landfall_tensor::{DType, Tensor};
 
@@ -20,8 +21,8 @@ pub enum Attribute {
     Ints(Vec<i64>),
     /// Real numbers.
     Floats(Vec<f32>),
-    /// Texts.
-    Texts(Vec<String>),
+    /// Texts; equal ones may share their memory.
+    Texts(Vec<Arc<str>>),
     /// A tensor.
     Tensor(Tensor),
     /// A sub-graph.
@@ -153,26 +154,30 @@ impl AttributeValue for DType {
     const IS_DTYPE: bool = true;
 }
 
-macro_rules! list_values {
-    ($($rust:ty, $variant:ident, $expected:literal;)*) => {$(
-        impl AttributeValue for Vec<$rust> {
-            fn from_attribute(attribute: Attribute) -> Result<Self, String> {
-                match attribute {
-                    Attribute::$variant(value) => Ok(value),
-                    Attribute::Ints(value) if value.is_empty() => Ok(Vec::new()),
-                    _ => Err($expected.to_owned()),
-                }
-            }
-            fn to_attribute(&self) -> Option<Attribute> {
-                Some(Attribute::$variant(self.clone()))
-            }
+impl AttributeValue for Vec<f32> {
+    fn from_attribute(attribute: Attribute) -> Result<Self, String> {
+        match attribute {
+            Attribute::Floats(value) => Ok(value),
+            Attribute::Ints(value) if value.is_empty() => Ok(Vec::new()),
+            _ => Err("floats".to_owned()),
         }
-    )*};
+    }
+    fn to_attribute(&self) -> Option<Attribute> {
+        Some(Attribute::Floats(self.clone()))
+    }
 }
 
-list_values! {
-    f32, Floats, "floats";
-    String, Texts, "strings";
+impl AttributeValue for Vec<String> {
+    fn from_attribute(attribute: Attribute) -> Result<Self, String> {
+        match attribute {
+            Attribute::Texts(texts) => Ok(texts.iter().map(|text| text.to_string()).collect()),
+            Attribute::Ints(value) if value.is_empty() => Ok(Vec::new()),
+            _ => Err("strings".to_owned()),
+        }
+    }
+    fn to_attribute(&self) -> Option<Attribute> {
+        Some(Attribute::Texts(self.iter().map(|text| text.as_str().into()).collect()))
+    }
 }
 
 impl<T: AttributeValue> AttributeValue for Option<T> {
@@ -188,6 +193,42 @@ impl<T: AttributeValue> AttributeValue for Option<T> {
     const IS_DTYPE: bool = T::IS_DTYPE;
 }
 
+/// An enumeration that is written as text in attributes.
+pub(crate) trait Choice: Copy + PartialEq + 'static {
+    /// Every value with its text.
+    const ALL: &'static [(&'static str, Self)];
+}
+
+/// The value that a text stands for.
+pub(crate) fn choice<T: Choice>(text: &str) -> Option<T> {
+    T::ALL.iter().find(|(known, _)| *known == text).map(|(_, value)| *value)
+}
+
+/// Every text that stands for a value, for messages.
+pub(crate) fn choices_text<T: Choice>() -> String {
+    let texts: Vec<&str> = T::ALL.iter().map(|(text, _)| *text).collect();
+    texts.join(", ")
+}
+
+impl<T: Choice> AttributeValue for Vec<T> {
+    fn from_attribute(attribute: Attribute) -> Result<Self, String> {
+        let expected = || format!("a list of {}", choices_text::<T>());
+        match attribute {
+            Attribute::Texts(texts) => {
+                texts.iter().map(|text| choice(text).ok_or_else(expected)).collect()
+            }
+            Attribute::Ints(value) if value.is_empty() => Ok(Vec::new()),
+            _ => Err(expected()),
+        }
+    }
+    fn to_attribute(&self) -> Option<Attribute> {
+        let texts: Vec<Arc<str>> = T::ALL.iter().map(|(text, _)| Arc::from(*text)).collect();
+        let index = |value: &T| T::ALL.iter().position(|(_, known)| known == value);
+        let list = self.iter().filter_map(|value| Some(texts[index(value)?].clone()));
+        Some(Attribute::Texts(list.collect()))
+    }
+}
+
 /// Declares an enumeration that is written as text in attributes.
 macro_rules! choices {
     ($(
@@ -198,15 +239,17 @@ macro_rules! choices {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
         pub enum $name { $($(#[$vdoc])* #[doc = concat!("`", $text, "`.")] $variant),* }
 
+        impl crate::attribute::Choice for $name {
+            const ALL: &'static [(&'static str, $name)] = &[$(($text, $name::$variant)),*];
+        }
+
         impl crate::attribute::AttributeValue for $name {
             fn from_attribute(attribute: crate::Attribute) -> Result<Self, String> {
-                match &attribute {
-                    crate::Attribute::Text(text) => match text.as_str() {
-                        $($text => Ok($name::$variant),)*
-                        _ => Err([$($text),*].join(", ")),
-                    },
-                    _ => Err([$($text),*].join(", ")),
-                }
+                let choice = match &attribute {
+                    crate::Attribute::Text(text) => crate::attribute::choice(text),
+                    _ => None,
+                };
+                choice.ok_or_else(crate::attribute::choices_text::<$name>)
             }
             fn to_attribute(&self) -> Option<crate::Attribute> {
                 let text = match self { $($name::$variant => $text),* };

@@ -40,6 +40,16 @@ choices! {
         SoftmaxZero = "SOFTMAX_ZERO",
         Probit = "PROBIT",
     }
+    /// What a node of a tree is: a comparison of the input with the node's number, or a leaf.
+    TreeMode {
+        #[default] BranchLeq = "BRANCH_LEQ",
+        BranchLt = "BRANCH_LT",
+        BranchGte = "BRANCH_GTE",
+        BranchGt = "BRANCH_GT",
+        BranchEq = "BRANCH_EQ",
+        BranchNeq = "BRANCH_NEQ",
+        Leaf = "LEAF",
+    }
     /// What padding is filled with.
     PadMode { #[default] Constant = "constant", Reflect = "reflect", Edge = "edge", Wrap = "wrap" }
     /// Interpolation of a resize.

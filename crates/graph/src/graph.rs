@@ -309,9 +309,11 @@ impl Graph {
         }
     }
 
-    /// A copy without removed nodes, detached values and unused constants; ids change.
-    pub fn compacted(&self) -> Result<Graph, CycleError> {
-        let mut graph = Graph::new(self.name.clone());
+    /// The same without removed nodes, detached values and unused constants; ids change.
+    pub fn compacted(mut self) -> Result<Graph, CycleError> {
+        let order = self.schedule()?;
+        let mut nodes = std::mem::take(&mut self.nodes);
+        let mut graph = Graph::new(std::mem::take(&mut self.name));
         let mut map: Vec<Option<ValueId>> = vec![None; self.values.len()];
         let copy = |graph: &mut Graph, map: &mut Vec<Option<ValueId>>, id: ValueId| {
             *map[id.index()].get_or_insert_with(|| {
@@ -326,14 +328,14 @@ impl Graph {
             let id = copy(&mut graph, &mut map, input);
             graph.inputs.push(id);
         }
-        for id in self.schedule()? {
-            let Some(node) = self.node(id) else { continue };
+        for id in order {
+            let Some(node) = nodes[id.index()].take() else { continue };
             let mapped = |id: &Option<ValueId>, graph: &mut Graph, map: &mut Vec<_>| {
                 id.map(|id| copy(graph, map, id))
             };
             let inputs = node.inputs.iter().map(|i| mapped(i, &mut graph, &mut map)).collect();
             let outputs = node.outputs.iter().map(|&o| copy(&mut graph, &mut map, o)).collect();
-            graph.add_node(node.name.clone(), node.op.clone(), inputs, outputs);
+            graph.add_node(node.name, node.op, inputs, outputs);
         }
         for &output in &self.outputs {
             let id = copy(&mut graph, &mut map, output);

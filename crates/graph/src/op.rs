@@ -406,7 +406,7 @@ operators! {
                 nodes_featureids: Vec<i64> = Vec::new(), nodes_hitrates: Vec<f32> = Vec::new(),
                 nodes_hitrates_as_tensor: Option<Tensor> = None,
                 nodes_missing_value_tracks_true: Vec<i64> = Vec::new(),
-                nodes_modes: Vec<String> = Vec::new(), nodes_nodeids: Vec<i64> = Vec::new(),
+                nodes_modes: Vec<TreeMode> = Vec::new(), nodes_nodeids: Vec<i64> = Vec::new(),
                 nodes_treeids: Vec<i64> = Vec::new(), nodes_truenodeids: Vec<i64> = Vec::new(),
                 nodes_values: Vec<f32> = Vec::new(),
                 nodes_values_as_tensor: Option<Tensor> = None,
@@ -419,7 +419,7 @@ operators! {
                 nodes_featureids: Vec<i64> = Vec::new(), nodes_hitrates: Vec<f32> = Vec::new(),
                 nodes_hitrates_as_tensor: Option<Tensor> = None,
                 nodes_missing_value_tracks_true: Vec<i64> = Vec::new(),
-                nodes_modes: Vec<String> = Vec::new(), nodes_nodeids: Vec<i64> = Vec::new(),
+                nodes_modes: Vec<TreeMode> = Vec::new(), nodes_nodeids: Vec<i64> = Vec::new(),
                 nodes_treeids: Vec<i64> = Vec::new(), nodes_truenodeids: Vec<i64> = Vec::new(),
                 nodes_values: Vec<f32> = Vec::new(),
                 nodes_values_as_tensor: Option<Tensor> = None,
@@ -470,6 +470,18 @@ operators! {
                 strides: Vec<i64> = Vec::new(),
             }
             QuantizedMatMul { high: Option<i64> = None, low: Option<i64> = None, }
+        }
+    }
+}
+
+impl Op {
+    /// The sub-graphs among the attributes, by name.
+    pub fn bodies(&self) -> Vec<(&'static str, &Graph)> {
+        match self {
+            Op::If(op) => vec![("then_branch", &op.then_branch), ("else_branch", &op.else_branch)],
+            Op::Loop(op) => vec![("body", &op.body)],
+            Op::Scan(op) => vec![("body", &op.body)],
+            _ => Vec::new(),
         }
     }
 }

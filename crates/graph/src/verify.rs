@@ -11,7 +11,6 @@
 
 use std::collections::HashSet;
 
-use crate::attribute::Attribute;
 use crate::{Dim, Graph, Node, Origin, ValueId};
 
 /// Sub-graphs nested deeper than this are refused.
@@ -121,12 +120,10 @@ fn check_constants(graph: &Graph) -> Result<(), VerifyError> {
 }
 
 fn verify_subgraphs(node: &Node, depth: usize) -> Result<(), VerifyError> {
-    for (name, attribute) in node.op.attributes() {
-        if let Attribute::Graph(body) = attribute {
-            verify_at(&body, depth + 1).map_err(|VerifyError(message)| {
-                VerifyError(format!("in {name} of node '{}': {message}", node.name))
-            })?;
-        }
+    for (name, body) in node.op.bodies() {
+        verify_at(body, depth + 1).map_err(|VerifyError(message)| {
+            VerifyError(format!("in {name} of node '{}': {message}", node.name))
+        })?;
     }
     Ok(())
 }

@@ -11,17 +11,35 @@ use crate::wire::{Field, Message};
 /// A field that takes in one occurrence from the wire.
 trait Merge<'a> {
     fn merge(&mut self, field: &Field<'a>) -> Result<(), Malformed>;
+    /// Takes in further occurrences that follow at once.
+    fn merge_next(&mut self, _message: &mut Message<'a>, _number: u32) -> Result<(), Malformed> {
+        Ok(())
+    }
 }
 
 /// A type that may stand in a repeated field.
 trait Item<'a>: Sized {
     fn append(field: &Field<'a>, items: &mut Vec<Self>) -> Result<(), Malformed>;
+    /// The next occurrence, if it follows at once.
+    fn next(_message: &mut Message<'a>, _number: u32) -> Result<Option<Self>, Malformed> {
+        Ok(None)
+    }
 }
 
 impl<'a, T: Item<'a>> Merge<'a> for Vec<T> {
     fn merge(&mut self, field: &Field<'a>) -> Result<(), Malformed> {
         let index = self.len();
         T::append(field, self).map_err(|error| error.within(format_args!("[{index}]")))
+    }
+
+    fn merge_next(&mut self, message: &mut Message<'a>, number: u32) -> Result<(), Malformed> {
+        loop {
+            match T::next(message, number) {
+                Ok(Some(item)) => self.push(item),
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(error.within(format_args!("[{}]", self.len()))),
+            }
+        }
     }
 }
 
@@ -51,6 +69,10 @@ impl<'a> Item<'a> for &'a str {
         items.push(field.text()?);
         Ok(())
     }
+
+    fn next(message: &mut Message<'a>, number: u32) -> Result<Option<Self>, Malformed> {
+        if message.accept(number, 2) { message.text(number).map(Some) } else { Ok(None) }
+    }
 }
 
 impl<'a> Item<'a> for i64 {
@@ -64,6 +86,10 @@ impl<'a> Item<'a> for i64 {
         }
         Ok(())
     }
+
+    fn next(message: &mut Message<'a>, number: u32) -> Result<Option<Self>, Malformed> {
+        if message.accept(number, 0) { Ok(Some(message.varint()? as i64)) } else { Ok(None) }
+    }
 }
 
 impl<'a> Item<'a> for f32 {
@@ -76,6 +102,13 @@ impl<'a> Item<'a> for f32 {
             items.push(f32::from_le_bytes(packed.fixed()?));
         }
         Ok(())
+    }
+
+    fn next(message: &mut Message<'a>, number: u32) -> Result<Option<Self>, Malformed> {
+        if !message.accept(number, 5) {
+            return Ok(None);
+        }
+        Ok(Some(f32::from_le_bytes(message.fixed()?)))
     }
 }
 
@@ -102,6 +135,8 @@ macro_rules! messages {
                     match field.number {
                         $($number => {
                             let merged = read.$field.merge(&field);
+                            let merged =
+                                merged.and_then(|()| read.$field.merge_next(&mut message, $number));
                             merged.map_err(|error| error.within(stringify!($field)))?;
                         })*
                         _ => (),

@@ -83,18 +83,7 @@ impl<'a> Message<'a> {
         let payload = match key & 7 {
             0 => Payload::Varint(self.varint()?),
             1 => Payload::Fixed64(self.fixed()?),
-            2 => {
-                let length = self.varint()?;
-                let left = self.range.len();
-                let Some(length) = usize::try_from(length).ok().filter(|&n| n <= left) else {
-                    return Err(
-                        self.error(format!("field {number} needs {length} bytes of {left}"))
-                    );
-                };
-                let start = self.range.start;
-                self.range.start += length;
-                Payload::Bytes(start..self.range.start)
-            }
+            2 => Payload::Bytes(self.span(number)?),
             5 => Payload::Fixed32(self.fixed()?),
             other => {
                 return Err(self.error(format!("field {number} has wire type {other}")));
@@ -103,8 +92,44 @@ impl<'a> Message<'a> {
         Ok(Some(Field { number, payload, message: self.clone() }))
     }
 
+    /// Takes the next field's key if it is this one's, of a number below 16. Lists of numbers are
+    /// mostly written as one field for each, so this is what makes reading them fast.
+    pub(crate) fn accept(&mut self, number: u32, wire_type: u32) -> bool {
+        let key = number << 3 | wire_type;
+        let found = key < 0x80 && self.bytes().first().is_some_and(|&byte| u32::from(byte) == key);
+        self.range.start += usize::from(found);
+        found
+    }
+
+    /// The next length, and where the bytes of that length behind it lie.
+    fn span(&mut self, number: u32) -> Result<Range<usize>, Malformed> {
+        let length = self.varint()?;
+        let left = self.range.len();
+        let Some(length) = usize::try_from(length).ok().filter(|&n| n <= left) else {
+            return Err(self.error(format!("field {number} needs {length} bytes of {left}")));
+        };
+        let start = self.range.start;
+        self.range.start += length;
+        Ok(start..self.range.start)
+    }
+
+    /// The next length and the text behind it.
+    pub(crate) fn text(&mut self, number: u32) -> Result<&'a str, Malformed> {
+        let span = self.span(number)?;
+        self.text_at(span)
+    }
+
+    fn text_at(&self, span: Range<usize>) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(&self.source.bytes[span])
+            .map_err(|error| self.error(format!("text is not UTF-8 ({error}), ending")))
+    }
+
     /// The next base-128 varint.
     pub(crate) fn varint(&mut self) -> Result<u64, Malformed> {
+        if let Some(&byte) = self.bytes().first().filter(|&&byte| byte < 0x80) {
+            self.range.start += 1;
+            return Ok(u64::from(byte));
+        }
         let mut value = 0u64;
         for (i, &byte) in self.bytes().iter().take(10).enumerate() {
             if i == 9 && byte > 1 {
@@ -165,9 +190,7 @@ impl<'a> Field<'a> {
     }
 
     pub(crate) fn text(&self) -> Result<&'a str, Malformed> {
-        let bytes = &self.message.source.bytes[self.span()?];
-        std::str::from_utf8(bytes)
-            .map_err(|error| self.message.error(format!("text is not UTF-8 ({error}), ending")))
+        self.message.text_at(self.span()?)
     }
 
     /// The payload as numbers packed one after another; `None` if it is a single number.

@@ -11,7 +11,7 @@
 //! | `assets/…` | files that steps name: tokenizer, labels, mappings |
 //! | `golden/<case>/…` | inputs and the outputs expected of them |
 //! | `weights/<n>` | constant `n`: little-endian elements, row-major |
-//! | `packed/<n>` | a constant in the layout that a kernel reads, so that loading packs nothing |
+//! | `packed/<n>` | weights or trees in the layout that a kernel reads: loading packs nothing |
 //!
 //! Three levels of checking: opening checks the structure of the whole file and the manifest
 //! without touching weights; reading `graph.txt`, an asset or a golden case checks its BLAKE3

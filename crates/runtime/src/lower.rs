@@ -31,17 +31,16 @@ mod text;
 mod text_cast;
 mod tokens;
 mod transposed;
+mod tree_names;
 mod trees;
 pub(crate) mod types;
-
-pub(crate) use control::bodies;
 
 use std::sync::Arc;
 
 use landfall_graph::infer::Fact;
 use landfall_graph::{Op, ValueId};
 use landfall_kernels::Cpu;
-use landfall_tensor::{DType, Shape, Tensor};
+use landfall_tensor::{Buffer, DType, Shape, Tensor};
 
 use crate::program::{BodyCache, Limits};
 use crate::weights::WeightCache;
@@ -209,6 +208,25 @@ impl Site<'_> {
             Some(result) => self.target.weights.compiled(result, make),
             None => make().map(|(made, _)| Arc::new(made)),
         }
+    }
+
+    /// What the node's attributes become, as memory that packages keep: made on first use, then
+    /// shared by every plan. `layout` names the form; it and the node identify the result.
+    pub(crate) fn stored(
+        &self,
+        layout: &'static str,
+        make: impl FnOnce() -> Result<Buffer, KernelError>,
+    ) -> Result<Buffer, KernelError> {
+        let make = || {
+            let bytes = make()?;
+            Ok(Tensor::from_buffer(DType::U8, Shape::from([bytes.len()]), bytes)?)
+        };
+        let tensor = match self.result {
+            Some(result) => self.target.weights.get(result, layout, make),
+            None => make(),
+        };
+        let bytes = tensor?.buffer().cloned();
+        bytes.ok_or_else(|| KernelError::Invalid(format!("the stored {layout} are not bytes")))
     }
 
     /// The constant operand `index` in a kernel's own layout: packed on first use, then shared by

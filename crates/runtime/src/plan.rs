@@ -13,7 +13,7 @@ use landfall_kernels::Exec;
 use landfall_tensor::{DType, Shape, Tensor};
 
 use crate::evaluate::{Late, OnHeap, evaluate, specs};
-use crate::lower::{Lowered, Site, Target, bodies, lower};
+use crate::lower::{Lowered, Site, Target, lower};
 use crate::memory::{self, MemoryPlan, Request};
 use crate::{DynamicKernel, Kernel, KernelError, KernelInfo, NodeError};
 
@@ -416,7 +416,7 @@ fn fact_bytes(fact: &Fact) -> usize {
 /// Whether the operator, or one in its bodies, draws random numbers.
 fn is_random(op: &Op) -> bool {
     let drawn_inside = |(_, body): (_, &Graph)| body.nodes().any(|(_, node)| is_random(&node.op));
-    if bodies(op).into_iter().any(drawn_inside) {
+    if op.bodies().into_iter().any(drawn_inside) {
         return true;
     }
     matches!(

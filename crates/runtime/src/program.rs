@@ -11,7 +11,7 @@ use landfall_kernels::Exec;
 use landfall_tensor::{Shape, Tensor, TensorError, TensorView};
 
 use crate::execute::{Context, Observer, execute};
-use crate::lower::{Target, bodies, is_known};
+use crate::lower::{Target, is_known};
 use crate::plan::{self, Plan, node_error};
 use crate::{CompileError, KernelError, NodeError, RunError};
 
@@ -177,7 +177,7 @@ pub(crate) fn unsupported(graph: &Graph, target: &Target) -> Vec<NodeError> {
             let why = "there is no kernel for this operator".to_owned();
             found.push(node_error(graph, node, KernelError::Unsupported(why)));
         }
-        for (body, inner) in bodies(&node.op) {
+        for (body, inner) in node.op.bodies() {
             found.extend(unsupported(inner, target).into_iter().map(|error| {
                 let error = Box::new(RunError::Node(Box::new(error)));
                 node_error(graph, node, KernelError::Body { body, error })

@@ -1,5 +1,7 @@
 //! Whole graphs, from text to results.
 
+use std::collections::BTreeMap;
+
 use landfall_graph::text::parse;
 use landfall_tensor::{Shape, Tensor};
 
@@ -175,4 +177,53 @@ fn random_numbers_repeat_and_follow_their_seed() {
     assert_eq!(sample(""), sample(""));
     assert_eq!(sample(",seed=1.5"), sample(",seed=1.5"));
     assert_ne!(sample(",seed=1.5"), sample(",seed=1.25"));
+}
+
+const STUMPS: &str = "input %x: f32[N,2]
+    %y = ai.onnx.ml.TreeEnsembleRegressor(%x) {
+        n_targets=1, nodes_treeids=[0, 0, 0, 5], nodes_nodeids=[0, 1, 2, 0],
+        nodes_featureids=[1, 0, 0, 0], nodes_values=[0.5, 0.0, 0.0, 0.0],
+        nodes_modes=[\"BRANCH_LEQ\", \"LEAF\", \"LEAF\", \"LEAF\"],
+        nodes_truenodeids=[1, 0, 0, 0], nodes_falsenodeids=[2, 0, 0, 0],
+        target_treeids=[0, 0, 5], target_nodeids=[1, 2, 0], target_ids=[0, 0, 0],
+        target_weights=[1.0, 2.0, 10.0]}
+    output %y";
+
+fn given(text: &str, packed: &BTreeMap<String, Tensor>) -> Model {
+    let graph = parse(&format!("graph \"g\" {{ {text} }}"), &[]).unwrap();
+    Model::compile_with(graph, &Options::default(), packed.clone()).unwrap()
+}
+
+#[test]
+fn a_forest_made_earlier_is_used_as_it_is() {
+    let x = floats([2, 2], &[9.0, 0.5, 0.0, 0.75]);
+    let first = model(STUMPS);
+    let expected = first.run(std::slice::from_ref(&x)).unwrap();
+    assert_eq!(expected[0], floats([2, 1], &[11.0, 12.0]));
+    let packed = first.packed();
+    assert_eq!(packed.keys().map(String::as_str).collect::<Vec<_>>(), ["1.trees"]);
+    let second = given(STUMPS, &packed);
+    assert_eq!(second.run(&[x]).unwrap(), expected);
+    let address = |packed: &BTreeMap<String, Tensor>| packed["1.trees"].bytes().unwrap().as_ptr();
+    assert_eq!(address(&second.packed()), address(&packed), "packed anew");
+}
+
+#[test]
+fn a_forest_that_is_not_the_operators_is_refused() {
+    let x = floats([1, 2], &[0.0, 0.0]);
+    let first = model(STUMPS);
+    first.run(std::slice::from_ref(&x)).unwrap();
+    let packed = first.packed();
+    let bytes = packed["1.trees"].bytes().unwrap();
+    let refused = |text: &str, tensor: Tensor, message: &str| {
+        let model = given(text, &BTreeMap::from([("1.trees".to_owned(), tensor)]));
+        let error = model.run(std::slice::from_ref(&x)).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    };
+    let cut = Tensor::from_slice(Shape::from([8]), &bytes[..8]).unwrap();
+    refused(STUMPS, cut, "the stored trees are damaged: it is cut off");
+    let text = Tensor::from_strings(Shape::from([1]), vec!["trees".into()]).unwrap();
+    refused(STUMPS, text, "the stored trees are not bytes");
+    let other = STUMPS.replace("n_targets=1", "n_targets=2");
+    refused(&other, packed["1.trees"].clone(), "the trees have 1 targets, not 2");
 }

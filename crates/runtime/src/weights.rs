@@ -1,4 +1,5 @@
-//! Constants in the layouts that kernels want, made once for each model or taken from a package.
+//! Constants and trees in the layouts that kernels want, made once for each model or taken from a
+//! package.
 
 use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +13,8 @@ use crate::KernelError;
 /// What a node's attributes became, and its size in bytes.
 type Compiled = (Arc<dyn Any + Send + Sync>, usize);
 
-/// Packed constants by value and layout, and compiled attributes by the node's first result.
+/// Packed constants by value and layout, packed attributes by the node's first result and layout,
+/// and compiled attributes by the node's first result.
 #[derive(Default)]
 pub(crate) struct WeightCache {
     packed: Mutex<HashMap<(ValueId, &'static str), Tensor>>,

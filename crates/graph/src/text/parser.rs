@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use landfall_tensor::{DType, Shape, Tensor};
 
+use super::INDEXED_TEXT_BYTES_MAX;
 use super::lexer::{Lexer, Token};
 use crate::attribute::{Attribute, Attributes};
 use crate::{Dim, Graph, Op, Origin, ValueId};
@@ -222,10 +223,7 @@ impl Parser<'_> {
                 self.advance()?;
                 Ok(value)
             }
-            Token::Mark('[') => {
-                let items = self.items()?;
-                self.list_attribute(&items)
-            }
+            Token::Mark('[') => self.list_attribute(),
             Token::Word(word) if word == "graph" => Ok(Attribute::Graph(Box::new(self.graph()?))),
             Token::Word(word) if word != "inf" && word != "NaN" => {
                 Ok(Attribute::Tensor(self.tensor()?))
@@ -237,16 +235,24 @@ impl Parser<'_> {
         }
     }
 
-    fn list_attribute(&self, items: &[Token]) -> Result<Attribute, ParseError> {
-        let texts: Vec<&String> = items
+    fn list_attribute(&mut self) -> Result<Attribute, ParseError> {
+        self.mark('[')?;
+        if self.token == Token::Mark('@') {
+            return self.list_in_table();
+        }
+        let items = self.items()?;
+        let texts: Vec<Arc<str>> = items
             .iter()
             .filter_map(|item| match item {
-                Token::Text(text) => Some(text),
+                Token::Text(text) => Some(text.as_str().into()),
                 _ => None,
             })
             .collect();
         if !texts.is_empty() && texts.len() == items.len() {
-            return Ok(Attribute::Texts(texts.into_iter().cloned().collect()));
+            if self.accept('[')? {
+                return self.indexed_texts(&texts);
+            }
+            return Ok(Attribute::Texts(texts));
         }
         let numbers: Vec<&str> = items
             .iter()
@@ -263,6 +269,43 @@ impl Parser<'_> {
         floats.map(Attribute::Floats)
     }
 
+    /// `@n]`: the list is a tensor of the table.
+    fn list_in_table(&mut self) -> Result<Attribute, ParseError> {
+        let tensor = self.table_entry()?.aligned();
+        self.mark(']')?;
+        let list = match tensor.dtype() {
+            DType::I64 => tensor.as_slice().map(|list| Attribute::Ints(list.to_vec())),
+            DType::F32 => tensor.as_slice().map(|list| Attribute::Floats(list.to_vec())),
+            other => return Err(self.error(format!("a list of {other} is no attribute"))),
+        };
+        list.map_err(|err| self.error(err.to_string()))
+    }
+
+    /// `@n]`: the texts at the indices in a tensor of the table.
+    fn indexed_texts(&mut self, texts: &[Arc<str>]) -> Result<Attribute, ParseError> {
+        if texts.iter().any(|text| text.len() > INDEXED_TEXT_BYTES_MAX) {
+            return Err(self.error(format!("over {INDEXED_TEXT_BYTES_MAX} bytes of indexed text")));
+        }
+        let tensor = self.table_entry()?;
+        self.mark(']')?;
+        let indices = tensor.as_slice::<u8>().map_err(|err| self.error(err.to_string()))?;
+        let text = |&index: &u8| texts.get(usize::from(index)).cloned();
+        let list: Option<Vec<_>> = indices.iter().map(text).collect();
+        list.map(Attribute::Texts)
+            .ok_or_else(|| self.error(format!("an index is not below {}", texts.len())))
+    }
+
+    /// `@n`: tensor `n` of the table.
+    fn table_entry(&mut self) -> Result<Tensor, ParseError> {
+        self.mark('@')?;
+        let index: usize = match self.advance()? {
+            Token::Number(text) => self.number(&text)?,
+            other => return Err(self.error(format!("expected an index, found {other:?}"))),
+        };
+        let entry = self.constants.get(index).cloned();
+        entry.ok_or_else(|| self.error(format!("there is no constant @{index}")))
+    }
+
     fn scalar(&mut self) -> Result<String, ParseError> {
         match self.advance()? {
             Token::Number(text) | Token::Word(text) => Ok(text),
@@ -270,8 +313,8 @@ impl Parser<'_> {
         }
     }
 
+    /// What stands behind `[`, up to and with `]`.
     fn items(&mut self) -> Result<Vec<Token>, ParseError> {
-        self.mark('[')?;
         let mut items = Vec::new();
         while !self.accept(']')? {
             items.push(self.advance()?);
@@ -326,23 +369,16 @@ impl Parser<'_> {
         };
         let shape = Shape::from(extents);
         self.mark('=')?;
-        if self.accept('@')? {
-            let index: usize = match self.advance()? {
-                Token::Number(text) => self.number(&text)?,
-                other => return Err(self.error(format!("expected an index, found {other:?}"))),
-            };
-            return match self.constants.get(index) {
-                Some(tensor) if tensor.dtype() == dtype && *tensor.shape() == shape => {
-                    Ok(tensor.clone())
-                }
-                Some(tensor) => Err(self.error(format!(
-                    "constant @{index} is {}{}, the text says {dtype}{shape}",
-                    tensor.dtype(),
-                    tensor.shape()
-                ))),
-                None => Err(self.error(format!("there is no constant @{index}"))),
-            };
+        if self.token == Token::Mark('@') {
+            let tensor = self.table_entry()?;
+            if tensor.dtype() == dtype && *tensor.shape() == shape {
+                return Ok(tensor);
+            }
+            let (found, extents) = (tensor.dtype(), tensor.shape());
+            let message = format!("the constant is {found}{extents}, the text says {dtype}{shape}");
+            return Err(self.error(message));
         }
+        self.mark('[')?;
         let items = self.items()?;
         self.inline_tensor(dtype, shape, &items)
     }

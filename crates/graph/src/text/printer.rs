@@ -1,15 +1,20 @@
 //! Graph to text.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
+use std::sync::Arc;
 
-use landfall_tensor::{DType, Tensor};
+use landfall_tensor::{DType, Element, Shape, Tensor};
 
+use super::INDEXED_TEXT_BYTES_MAX;
 use crate::attribute::{Attribute, Attributes};
 use crate::{Dim, Graph, Node, Origin, ValueId};
 
 /// Constants of more elements than this go to the table.
 const INLINE_ELEMENTS: usize = 16;
+
+/// Attributes that are lists of more elements than this go to the table.
+const LIST_ELEMENTS: usize = 64;
 
 /// A graph as text, and the tensors that the text refers to as `@index`.
 #[derive(Debug, Clone)]
@@ -134,9 +139,9 @@ impl Printer {
                 Attribute::Int(v) => self.push(format_args!("{v}")),
                 Attribute::Float(v) => self.push(format_args!("{v:?}")),
                 Attribute::Text(v) => self.text.push_str(&quoted(v)),
-                Attribute::Ints(v) => self.list(v.iter().map(i64::to_string)),
-                Attribute::Floats(v) => self.list(v.iter().map(|x| format!("{x:?}"))),
-                Attribute::Texts(v) => self.list(v.iter().map(|x| quoted(x))),
+                Attribute::Ints(v) => self.numbers(v, i64::to_string),
+                Attribute::Floats(v) => self.numbers(v, |x| format!("{x:?}")),
+                Attribute::Texts(v) => self.texts(v),
                 Attribute::Tensor(tensor) => self.tensor(tensor),
                 Attribute::Graph(graph) => self.graph(graph),
             }
@@ -149,6 +154,32 @@ impl Printer {
     fn list(&mut self, items: impl Iterator<Item = String>) {
         let items: Vec<String> = items.collect();
         self.push(format_args!("[{}]", items.join(", ")));
+    }
+
+    fn numbers<T: Element>(&mut self, numbers: &[T], print: impl Fn(&T) -> String) {
+        let shape = Shape::from([numbers.len()]);
+        if numbers.len() > LIST_ELEMENTS
+            && let Ok(table) = Tensor::from_slice(shape, numbers)
+        {
+            self.push(format_args!("[@{}]", self.constants.len()));
+            self.constants.push(table);
+        } else {
+            self.list(numbers.iter().map(print));
+        }
+    }
+
+    /// A long list of few different texts is these, and for every element the index of its text.
+    fn texts(&mut self, texts: &[Arc<str>]) {
+        let distinct: BTreeSet<&str> = texts.iter().map(|text| &**text).collect();
+        let is_short = distinct.iter().all(|text| text.len() <= INDEXED_TEXT_BYTES_MAX);
+        let is_few = distinct.len() <= usize::from(u8::MAX) && texts.len() > LIST_ELEMENTS;
+        if !(is_few && is_short) {
+            return self.list(texts.iter().map(|text| quoted(text)));
+        }
+        let codes: BTreeMap<&str, u8> = distinct.into_iter().zip(0..).collect();
+        let indices: Vec<u8> = texts.iter().map(|text| codes[&**text]).collect();
+        self.list(codes.keys().map(|text| quoted(text)));
+        self.numbers(&indices, u8::to_string);
     }
 
     fn tensor(&mut self, tensor: &Tensor) {

@@ -46,6 +46,44 @@ fn large_constants_go_to_the_table_and_come_back() {
 }
 
 #[test]
+fn long_lists_go_to_the_table_and_come_back() {
+    let numbers: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    let modes: Vec<&str> =
+        (0..100).map(|n| if n % 3 == 0 { "\"BRANCH_LEQ\"" } else { "\"LEAF\"" }).collect();
+    let text = format!(
+        "graph \"g\" {{ input %x %y = ai.onnx.ml.TreeEnsembleRegressor(%x) {{nodes_modes=[{}], \
+         nodes_nodeids=[{}], nodes_values=[{}.5]}} output %y }}",
+        modes.join(", "),
+        numbers.join(", "),
+        numbers.join(".5, ")
+    );
+    let graph = parse(&text, &[]).unwrap();
+    let printed = print(&graph);
+    for list in ["[\"BRANCH_LEQ\", \"LEAF\"][@0]", "nodes_nodeids=[@1]", "nodes_values=[@2]"] {
+        assert!(printed.text.contains(list), "{}", printed.text);
+    }
+    let back = parse(&printed.text, &printed.constants).unwrap();
+    let op = |graph: &Graph| graph.nodes().next().map(|(_, node)| node.op.clone()).unwrap();
+    assert_eq!(op(&back), op(&graph));
+}
+
+#[test]
+fn lists_that_the_table_cannot_give_are_refused() {
+    let entry = |values: &[u8]| Tensor::from_slice(Shape::from([values.len()]), values).unwrap();
+    let refused = |list: &str, table: &[Tensor], message: &str| {
+        let text = format!("graph \"g\" {{ %y = Foo() {{list={list}}} output %y }}");
+        let error = parse(&text, table).unwrap_err();
+        assert!(error.message.contains(message), "{error}");
+    };
+    refused("[@0]", &[], "there is no constant @0");
+    refused("[@0]", &[entry(&[1])], "a list of u8 is no attribute");
+    refused("[\"a\"][@0]", &[entry(&[0, 1])], "an index is not below 1");
+    refused("[\"a\"][@0]", &[Tensor::scalar(0.5f32)], "f32");
+    let long = format!("[\"{}\"][@0]", "a".repeat(65));
+    refused(&long, &[entry(&[0])], "bytes of indexed text");
+}
+
+#[test]
 fn bad_text_is_refused_with_its_line() {
     for (text, line, message) in [
         ("graph \"g\" {\n  output %y\n}", 3, "%y is used but not defined"),

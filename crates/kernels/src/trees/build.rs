@@ -5,8 +5,9 @@ use std::collections::{HashMap, VecDeque};
 use thiserror::Error;
 
 use super::key::Key;
-use super::layout::{Column, Index, LANES, Leaves, Node, Tree, Trees};
-use super::{Branch, Child, Forest, ForestSpec, Layout, Test};
+use super::layout::{Column, Index, LANES, Node, Tree, Weight};
+use super::stored::{Extents, Parts, PartsLeaves};
+use super::{Branch, Child, Forest, ForestSpec, Test};
 
 /// Why a description is not an ensemble of trees.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -30,27 +31,26 @@ pub enum ForestError {
     /// More nodes, columns or weights than 32 bits count.
     #[error("the ensemble is too large")]
     TooLarge,
+    /// Bytes that are not a stored ensemble.
+    #[error("the stored trees are damaged: {0}")]
+    Damaged(&'static str),
 }
 
 impl Forest {
     /// Checks the trees and lays them out.
     pub fn build(spec: &ForestSpec) -> Result<Forest, ForestError> {
         check(spec)?;
-        let layout = match spec.double {
-            true => Layout::Double(Builder::build(spec)?),
-            false => match Builder::build(spec) {
-                Ok(trees) => Layout::Narrow(trees),
-                Err(ForestError::TooLarge) => Layout::Wide(Builder::build(spec)?),
+        let features = spec.branches.iter().map(|branch| branch.feature.saturating_add(1)).max();
+        let extents = Extents { targets: spec.targets, features: features.unwrap_or(0) };
+        let bytes = match spec.double {
+            true => Builder::<u64, u32>::build(spec)?.store(extents),
+            false => match Builder::<u32, u16>::build(spec) {
+                Ok(parts) => parts.store(extents),
+                Err(ForestError::TooLarge) => Builder::<u32, u32>::build(spec)?.store(extents),
                 Err(error) => return Err(error),
             },
         };
-        let features = spec.branches.iter().map(|branch| branch.feature.saturating_add(1)).max();
-        Ok(Forest {
-            layout,
-            targets: spec.targets,
-            trees: spec.roots.len(),
-            features: features.unwrap_or(0),
-        })
+        Forest::open(bytes)
     }
 }
 
@@ -78,12 +78,17 @@ fn check(spec: &ForestSpec) -> Result<(), ForestError> {
     spec.weights.iter().try_for_each(|&(target, _)| exists("target", target, spec.targets))
 }
 
+/// Columns of features below this are found without hashing.
+const PLAIN_FEATURES: usize = 1 << 16;
+
 struct Builder<'a, K, I> {
     spec: &'a ForestSpec,
     nodes: Vec<Node<K, I>>,
     /// For every node, the leaf that it is.
     leaf_of: Vec<Option<usize>>,
     columns: Vec<Column<K>>,
+    /// For low features, their columns that have no members: one for each treatment of NaN.
+    plain: Vec<[Option<usize>; 2]>,
     column_of: HashMap<Column<K>, usize>,
     visited: Vec<bool>,
 }
@@ -97,12 +102,13 @@ struct Comparison<K> {
 }
 
 impl<K: Key, I: Index> Builder<'_, K, I> {
-    fn build(spec: &ForestSpec) -> Result<Trees<K, I>, ForestError> {
+    fn build(spec: &ForestSpec) -> Result<Parts<K, I>, ForestError> {
         let mut builder = Builder {
             spec,
             nodes: Vec::new(),
             leaf_of: Vec::new(),
             columns: Vec::new(),
+            plain: Vec::new(),
             column_of: HashMap::new(),
             visited: vec![false; spec.branches.len()],
         };
@@ -111,7 +117,7 @@ impl<K: Key, I: Index> Builder<'_, K, I> {
         if builder.columns.is_empty() {
             builder.column(Column { feature: 0, missing: K::LOWEST, members: None });
         }
-        Ok(Trees { nodes: builder.nodes, trees, columns: builder.columns, leaves })
+        Ok(Parts { nodes: builder.nodes, trees, columns: builder.columns, leaves })
     }
 
     /// Adds a tree level by level, so that its upper levels share cache lines.
@@ -133,7 +139,7 @@ impl<K: Key, I: Index> Builder<'_, K, I> {
                 }
             }
         }
-        Ok(Tree { root: start, depth })
+        Ok(Tree { root: start as u64, depth })
     }
 
     fn reserve(&mut self, count: usize) -> Result<(), ForestError> {
@@ -164,15 +170,23 @@ impl<K: Key, I: Index> Builder<'_, K, I> {
     }
 
     fn column(&mut self, column: Column<K>) -> usize {
-        if let Some(&index) = self.column_of.get(&column) {
-            return index;
+        if column.members.is_some() || column.feature >= PLAIN_FEATURES {
+            return *self.column_of.entry(column).or_insert_with_key(|column| {
+                self.columns.push(column.clone());
+                self.columns.len() - 1
+            });
         }
-        self.columns.push(column.clone());
-        self.column_of.insert(column, self.columns.len() - 1);
-        self.columns.len() - 1
+        if self.plain.len() <= column.feature {
+            self.plain.resize(column.feature + 1, [None; 2]);
+        }
+        let known = &mut self.plain[column.feature][usize::from(column.missing == K::LOWEST)];
+        *known.get_or_insert_with(|| {
+            self.columns.push(column);
+            self.columns.len() - 1
+        })
     }
 
-    fn leaves(&self) -> Result<Leaves, ForestError> {
+    fn leaves(&self) -> Result<PartsLeaves, ForestError> {
         let spec = self.spec;
         let single = |leaf: &Option<usize>| match *leaf {
             None => Some(0.0),
@@ -184,19 +198,20 @@ impl<K: Key, I: Index> Builder<'_, K, I> {
         let all: Option<Vec<f32>> =
             if spec.targets == 1 { self.leaf_of.iter().map(single).collect() } else { None };
         if let Some(weights) = all {
-            return Ok(Leaves::Single(weights));
+            return Ok(PartsLeaves::Single(weights));
         }
         let mut starts = vec![0];
         let mut weights = Vec::new();
         for leaf in &self.leaf_of {
             if let Some(leaf) = *leaf {
-                for &(target, weight) in &spec.weights[spec.leaves[leaf].clone()] {
-                    weights.push((u32::new(target).ok_or(ForestError::TooLarge)?, weight));
+                for &(target, value) in &spec.weights[spec.leaves[leaf].clone()] {
+                    let target = u32::new(target).ok_or(ForestError::TooLarge)?;
+                    weights.push(Weight { value, target, unused: 0 });
                 }
             }
             starts.push(u32::new(weights.len()).ok_or(ForestError::TooLarge)?);
         }
-        Ok(Leaves::Lists { starts, weights })
+        Ok(PartsLeaves::Lists { starts, weights })
     }
 }
 

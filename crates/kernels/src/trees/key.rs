@@ -7,7 +7,9 @@ use std::fmt::Debug;
 /// Keys of numbers ascend with them; both zeros have one key. No number has key 0 or
 /// [`Key::HIGHEST`] or the key below that: these stand for "below everything", for a leaf's
 /// threshold and "above everything".
-pub(super) trait Key: Copy + Ord + Debug + Send + Sync + std::hash::Hash + 'static {
+pub(super) trait Key:
+    bytemuck::Pod + Ord + Debug + Send + Sync + std::hash::Hash + Into<u64> + TryFrom<u64>
+{
     /// Below every number.
     const LOWEST: Self;
     /// Derived columns hold this for yes and [`Key::LOWEST`] for no.

@@ -6,7 +6,7 @@ use super::key::Key;
 pub(super) const LANES: usize = 8;
 
 /// An integer that holds columns and steps.
-pub(super) trait Index: Copy + Send + Sync + std::fmt::Debug + 'static {
+pub(super) trait Index: bytemuck::Pod + Send + Sync + std::fmt::Debug {
     fn new(value: usize) -> Option<Self>;
     fn get(self) -> usize;
 }
@@ -33,6 +33,7 @@ impl Index for u32 {
 
 /// A node of a tree.
 #[derive(Debug, Clone, Copy)]
+#[repr(C)]
 pub(super) struct Node<K, I> {
     /// The second child is next if the key is greater.
     pub(super) threshold: K,
@@ -40,6 +41,26 @@ pub(super) struct Node<K, I> {
     pub(super) column: I,
     /// From here to the first child; 0 at a leaf.
     pub(super) step: I,
+}
+
+/// Nodes that are stored as they are.
+macro_rules! plain_nodes {
+    ($($key:ty, $index:ty;)*) => {$(
+        const _: () = assert!(
+            size_of::<Node<$key, $index>>() == size_of::<$key>() + 2 * size_of::<$index>()
+        );
+        // SAFETY: all its fields are plain numbers, for which zero is a value.
+        unsafe impl bytemuck::Zeroable for Node<$key, $index> {}
+        // SAFETY: its fields are plain numbers in the order written, without padding by the
+        // assertion above.
+        unsafe impl bytemuck::Pod for Node<$key, $index> {}
+    )*};
+}
+
+plain_nodes! {
+    u32, u16;
+    u32, u32;
+    u64, u32;
 }
 
 /// What the nodes test, computed once for each row.
@@ -70,45 +91,38 @@ impl<K: Key> Column<K> {
 }
 
 /// One tree among the nodes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C)]
 pub(super) struct Tree {
     /// Index of its root.
-    pub(super) root: usize,
+    pub(super) root: u64,
     /// Steps from the root to the deepest leaf.
-    pub(super) depth: usize,
+    pub(super) depth: u64,
+}
+
+/// A weight of a leaf and the target that it is for.
+#[derive(Debug, Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
+#[repr(C)]
+pub(super) struct Weight {
+    pub(super) value: f64,
+    pub(super) target: u32,
+    pub(super) unused: u32,
 }
 
 /// Weights of leaves, by index of the node.
-#[derive(Debug)]
-pub(super) enum Leaves {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Leaves<'a> {
     /// One target, one weight a leaf; `f32` holds every weight.
-    Single(Vec<f32>),
-    /// Weights `starts[node]..starts[node + 1]` of a list of targets and weights.
-    Lists { starts: Vec<u32>, weights: Vec<(u32, f64)> },
+    Single(&'a [f32]),
+    /// Weights `starts[node]..starts[node + 1]` of a list.
+    Lists { starts: &'a [u32], weights: &'a [Weight] },
 }
 
 /// All trees.
-#[derive(Debug)]
-pub(super) struct Trees<K, I> {
-    pub(super) nodes: Vec<Node<K, I>>,
-    pub(super) trees: Vec<Tree>,
-    pub(super) columns: Vec<Column<K>>,
-    pub(super) leaves: Leaves,
-}
-
-impl<K, I> Trees<K, I> {
-    pub(super) fn bytes(&self) -> usize {
-        let members = self.columns.iter().filter_map(|column| column.members.as_ref());
-        let leaves = match &self.leaves {
-            Leaves::Single(weights) => size_of_val(weights.as_slice()),
-            Leaves::Lists { starts, weights } => {
-                size_of_val(starts.as_slice()) + size_of_val(weights.as_slice())
-            }
-        };
-        size_of_val(self.nodes.as_slice())
-            + size_of_val(self.trees.as_slice())
-            + size_of_val(self.columns.as_slice())
-            + members.map(|members| size_of_val(members.as_slice())).sum::<usize>()
-            + leaves
-    }
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trees<'a, K, I> {
+    pub(super) nodes: &'a [Node<K, I>],
+    pub(super) trees: &'a [Tree],
+    pub(super) columns: &'a [Column<K>],
+    pub(super) leaves: Leaves<'a>,
 }

@@ -26,11 +26,14 @@ mod build;
 mod key;
 mod layout;
 mod scores;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 use std::ops::Range;
+
+use landfall_tensor::Buffer;
 
 pub use build::ForestError;
 pub(crate) use scores::largest;
@@ -108,11 +111,11 @@ pub struct Forest {
 #[derive(Debug)]
 enum Layout {
     /// `f32`, 8 bytes a node.
-    Narrow(layout::Trees<u32, u16>),
+    Narrow(stored::Stored<u32, u16>),
     /// `f32`, for large trees or many columns.
-    Wide(layout::Trees<u32, u32>),
+    Wide(stored::Stored<u32, u32>),
     /// `f64`.
-    Double(layout::Trees<u64, u32>),
+    Double(stored::Stored<u64, u32>),
 }
 
 impl Forest {
@@ -140,12 +143,12 @@ impl Forest {
         }
     }
 
-    /// Memory held.
-    pub fn bytes(&self) -> usize {
+    /// The memory that holds it, from which [`Forest::open`] makes it again.
+    pub fn bytes(&self) -> &Buffer {
         match &self.layout {
-            Layout::Narrow(trees) => trees.bytes(),
-            Layout::Wide(trees) => trees.bytes(),
-            Layout::Double(trees) => trees.bytes(),
+            Layout::Narrow(stored) => stored.bytes(),
+            Layout::Wide(stored) => stored.bytes(),
+            Layout::Double(stored) => stored.bytes(),
         }
     }
 }

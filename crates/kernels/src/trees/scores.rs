@@ -171,9 +171,9 @@ impl Forest {
         };
         let run = Run { exec, targets: self.targets, aggregate: finish.aggregate, emit: &emit };
         match &self.layout {
-            Layout::Narrow(trees) => run.all(trees, x, row_len),
-            Layout::Wide(trees) => run.all(trees, x, row_len),
-            Layout::Double(trees) => run.all(trees, x, row_len),
+            Layout::Narrow(stored) => run.all(stored.trees(), x, row_len),
+            Layout::Wide(stored) => run.all(stored.trees(), x, row_len),
+            Layout::Double(stored) => run.all(stored.trees(), x, row_len),
         }
     }
 }
@@ -188,14 +188,15 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn all<T: CastElement, K, I>(&self, trees: &Trees<K, I>, x: &[T], row_len: usize)
-    where
-        K: Key + bytemuck::AnyBitPattern + bytemuck::NoUninit,
-        I: Index,
-    {
+    fn all<T: CastElement, K: Key, I: Index>(
+        &self,
+        trees: Trees<'_, K, I>,
+        x: &[T],
+        row_len: usize,
+    ) {
         let walker = Walker { trees, targets: self.targets, aggregate: self.aggregate };
         let rows = x.len() / row_len;
-        let steps: usize = trees.trees.iter().map(|tree| tree.depth + 1).sum();
+        let steps: usize = trees.trees.iter().map(|tree| tree.depth as usize + 1).sum();
         let cost = steps.saturating_mul(2);
         let threads = useful_parts(self.exec, rows.saturating_mul(cost), usize::MAX);
         let groups = trees.trees.len().div_ceil(GROUP);
@@ -213,7 +214,7 @@ impl Run<'_> {
                 let x = &x[first * row_len..][..count * row_len];
                 let keys_len = count.div_ceil(LANES) * walker.group_len();
                 scratch::with::<K, _>(keys_len, |keys| {
-                    encode(&trees.columns, x, row_len, keys);
+                    encode(trees.columns, x, row_len, keys);
                     self.block(&walker, keys, first..first + count);
                 });
             }
@@ -236,22 +237,19 @@ impl Run<'_> {
     }
 
     /// A few rows: the groups of trees are divided among the threads.
-    fn over_trees<T: CastElement, K, I>(
+    fn over_trees<T: CastElement, K: Key, I: Index>(
         &self,
         walker: &Walker<'_, K, I>,
         x: &[T],
         row_len: usize,
         threads: usize,
-    ) where
-        K: Key + bytemuck::AnyBitPattern + bytemuck::NoUninit,
-        I: Index,
-    {
+    ) {
         let rows = x.len() / row_len;
         let trees = walker.trees.trees.len();
         let groups = trees.div_ceil(GROUP);
         let len = rows * self.targets;
         scratch::with::<K, _>(rows.div_ceil(LANES) * walker.group_len(), |keys| {
-            encode(&walker.trees.columns, x, row_len, keys);
+            encode(walker.trees.columns, x, row_len, keys);
             scratch::with::<f64, _>((groups + 1) * len, |sums| {
                 let (totals, sums) = sums.split_at_mut(len);
                 let shared = SharedMut::new(sums);

@@ -111,6 +111,44 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    #[test]
+    fn damaged_memory_never_leads_astray(
+        seed: u64, double: bool, targets in 1usize..3,
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let forest = Forest::build(&forest(seed, 9, targets, double)).unwrap();
+        let mut bytes = forest.bytes().to_vec();
+        for (index, value) in &edits {
+            let at = index.index(bytes.len());
+            bytes[at] = *value;
+        }
+        let Ok(opened) = Forest::open(Buffer::copy_of(&bytes)) else { return Ok(()) };
+        if opened.targets() == targets && opened.features() <= 3 {
+            let x = test_data(10 * 3, seed);
+            let found = scores(&opened, Pool::inline(), &Finish::default(), &x, 3);
+            if edits.is_empty() {
+                let expected = scores(&forest, Pool::inline(), &Finish::default(), &x, 3);
+                prop_assert_eq!(found, expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn memory_that_is_cut_off_is_refused() {
+    let forest = Forest::build(&forest(3, 5, 2, false)).unwrap();
+    let bytes = forest.bytes();
+    for len in [0, 1, 127, 128, bytes.len() - 1] {
+        let error = Forest::open(bytes.slice(0..len).unwrap()).err();
+        assert_eq!(error, Some(ForestError::Damaged("it is cut off")), "{len}");
+    }
+    let moved = [&[0], &bytes[..]].concat();
+    let moved = Buffer::copy_of(&moved).slice(1..moved.len()).unwrap();
+    assert!(Forest::open(moved).is_ok(), "memory may lie anywhere");
+}
+
 #[test]
 fn threads_do_not_change_sums() {
     let mut spec = forest(7, 3000, 2, false);

@@ -80,7 +80,7 @@ unsafe fn walk<K: Key, I: Index, const STRIDE: usize>(
 
 /// What evaluates some trees on some encoded rows.
 pub(super) struct Walker<'a, K, I> {
-    pub(super) trees: &'a Trees<K, I>,
+    pub(super) trees: Trees<'a, K, I>,
     pub(super) targets: usize,
     pub(super) aggregate: Aggregate,
 }
@@ -98,10 +98,11 @@ impl<K: Key, I: Index> Walker<'_, K, I> {
         for tree in &self.trees.trees[range.clone()] {
             for group in 0..full {
                 let keys = &keys[group * self.group_len()..][..self.group_len()];
-                // SAFETY: the builder makes roots, steps and columns lead to nodes and to columns
+                // SAFETY: opening checks that roots, steps and columns lead to nodes and to columns
                 // of a group, which `keys` is.
                 let leaves = unsafe {
-                    walk::<K, I, 1>(&self.trees.nodes, keys, [tree.root; LANES], tree.depth)
+                    let depth = tree.depth as usize;
+                    walk::<K, I, 1>(self.trees.nodes, keys, [tree.root as usize; LANES], depth)
                 };
                 let sums = &mut sums[group * LANES * self.targets..][..LANES * self.targets];
                 for (leaf, sums) in leaves.into_iter().zip(sums.chunks_exact_mut(self.targets)) {
@@ -119,11 +120,11 @@ impl<K: Key, I: Index> Walker<'_, K, I> {
     fn one_row(&self, range: Range<usize>, keys: &[K], sums: &mut [f64]) {
         assert!(keys.len() + LANES > self.group_len());
         for trees in self.trees.trees[range].chunks(LANES) {
-            let roots = std::array::from_fn(|lane| trees[lane.min(trees.len() - 1)].root);
-            let depth = trees.iter().map(|tree| tree.depth).max().unwrap_or(0);
+            let roots = std::array::from_fn(|lane| trees[lane.min(trees.len() - 1)].root as usize);
+            let depth = trees.iter().map(|tree| tree.depth as usize).max().unwrap_or(0);
             // SAFETY: as above; columns begin at multiples of `LANES`, and only the first lane of
             // the slice is read.
-            let leaves = unsafe { walk::<K, I, 0>(&self.trees.nodes, keys, roots, depth) };
+            let leaves = unsafe { walk::<K, I, 0>(self.trees.nodes, keys, roots, depth) };
             for &leaf in leaves.iter().take(trees.len()) {
                 self.add(leaf, sums);
             }
@@ -132,14 +133,14 @@ impl<K: Key, I: Index> Walker<'_, K, I> {
 
     #[inline(always)]
     fn add(&self, leaf: usize, sums: &mut [f64]) {
-        match &self.trees.leaves {
+        match self.trees.leaves {
             Leaves::Single(weights) => {
                 self.aggregate.add(&mut sums[0], f64::from(weights[leaf]));
             }
             Leaves::Lists { starts, weights } => {
                 let list = starts[leaf] as usize..starts[leaf + 1] as usize;
-                for &(target, weight) in &weights[list] {
-                    self.aggregate.add(&mut sums[target as usize], weight);
+                for weight in &weights[list] {
+                    self.aggregate.add(&mut sums[weight.target as usize], weight.value);
                 }
             }
         }

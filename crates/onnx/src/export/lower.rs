@@ -8,7 +8,7 @@ use super::{ExportError, unsupported};
 /// The same graph in standard operators.
 pub(super) fn standard(graph: &Graph) -> Result<Graph, ExportError> {
     let broken = |error: landfall_graph::CycleError| ExportError::Graph(error.to_string());
-    let mut graph = graph.compacted().map_err(broken)?;
+    let mut graph = graph.clone().compacted().map_err(broken)?;
     let ids: Vec<_> = graph.nodes().map(|(id, _)| id).collect();
     for id in ids {
         let Some(node) = graph.node(id) else { continue };

@@ -1,5 +1,7 @@
 //! One node: its attributes, its constants, and the way to the newest operator set.
 
+use std::sync::Arc;
+
 use landfall_graph::{Attribute, Attributes, Graph, ValueId};
 use landfall_tensor::{Shape, Tensor, TensorError};
 
@@ -170,7 +172,6 @@ impl<'m> Importer<'m> {
     }
 
     fn attribute(&mut self, proto: &'m proto::Attribute<'m>) -> Result<Attribute, NodeError> {
-        let texts = || proto.strings.iter().map(|&text| text.to_owned()).collect();
         let absent = |kind: &str| Malformed::new(format!("it is declared as {kind}, but has none"));
         Ok(match kind(proto) {
             1 => Attribute::Float(proto.f.unwrap_or_default()),
@@ -182,7 +183,7 @@ impl<'m> Importer<'m> {
             }
             6 => Attribute::Floats(proto.floats.clone()),
             7 => Attribute::Ints(proto.ints.clone()),
-            8 => Attribute::Texts(texts()),
+            8 => Attribute::Texts(texts(&proto.strings)),
             11 => {
                 let tensor = proto.sparse_tensor.as_deref();
                 let tensor = tensor.ok_or_else(|| absent("a sparse tensor"))?;
@@ -228,6 +229,24 @@ impl<'m> Importer<'m> {
     }
 }
 
+/// Owned texts. The modes of a tree ensemble are the same few texts again and again, which then
+/// share their memory.
+fn texts(texts: &[&str]) -> Vec<Arc<str>> {
+    const REMEMBERED_MAX: usize = 8;
+    let mut remembered: Vec<Arc<str>> = Vec::new();
+    let owned = |&text: &&str| {
+        if let Some(known) = remembered.iter().find(|known| ***known == *text) {
+            return known.clone();
+        }
+        let new: Arc<str> = text.into();
+        if remembered.len() < REMEMBERED_MAX {
+            remembered.push(new.clone());
+        }
+        new
+    };
+    texts.iter().map(owned).collect()
+}
+
 /// The declared kind, or for files older than the declaration the kind of the field in use.
 fn kind(proto: &proto::Attribute<'_>) -> i64 {
     if proto.kind != 0 {
@@ -262,6 +281,7 @@ fn constant_tensor(form: &str, value: Attribute) -> Result<Tensor, NodeError> {
             Tensor::from_slice(Shape::from([values.len()]), &values)
         }
         ("value_strings", Attribute::Texts(texts)) => {
+            let texts: Vec<String> = texts.iter().map(|text| text.to_string()).collect();
             Tensor::from_strings(Shape::from([texts.len()]), texts)
         }
         (form, value) => {

@@ -29,16 +29,6 @@ pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
     })
 }
 
-/// The bodies of an operator, with their names.
-pub(crate) fn bodies(op: &Op) -> Vec<(&'static str, &Graph)> {
-    match op {
-        Op::If(op) => vec![("then_branch", &op.then_branch), ("else_branch", &op.else_branch)],
-        Op::Loop(op) => vec![("body", &op.body)],
-        Op::Scan(op) => vec![("body", &op.body)],
-        _ => Vec::new(),
-    }
-}
-
 fn dynamic(kernel: impl DynamicKernel + 'static) -> Result<Lowered, KernelError> {
     Ok(Lowered::Dynamic(Box::new(kernel)))
 }

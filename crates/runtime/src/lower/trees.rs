@@ -1,22 +1,21 @@
 //! Tree ensembles: the three forms that ONNX has had, as one description.
 
-use std::collections::{HashMap, HashSet};
-
-use landfall_graph::{Op, PostTransform, ops};
+use landfall_graph::{Op, PostTransform, TreeMode, ops};
 use landfall_kernels::classical::Transform;
 use landfall_kernels::trees::{
-    Aggregate, Branch, Child, Decision, Finish, Forest, ForestSpec, Test,
+    Aggregate, Branch, Child, Decision, Finish, Forest, ForestError, ForestSpec, Test,
 };
 use landfall_tensor::{DType, Tensor};
 
 use super::classical::{Labels, input_rows, number};
+use super::tree_names::Names;
 use super::types::dispatch;
 use super::{Lowered, Site};
 use crate::kernel::Io;
 use crate::{Kernel, KernelError, KernelInfo};
 
 pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
-    let build: fn(&Op, bool) -> Result<Trees, KernelError> = match site.op {
+    let build: Build = match site.op {
         Op::TreeEnsembleClassifier(_) | Op::TreeEnsembleRegressor(_) => legacy,
         Op::TreeEnsemble(_) => current,
         _ => return None,
@@ -24,16 +23,28 @@ pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
     Some(lower_with(site, build))
 }
 
-fn lower_with(
-    site: &Site<'_>,
-    build: fn(&Op, bool) -> Result<Trees, KernelError>,
-) -> Result<Lowered, KernelError> {
+/// Makes an ensemble of an operator: whether the input is `f64`, and how its forest is taken from
+/// its description, which is made only if it is needed.
+type Build = fn(&Op, bool, ForestOf<'_>) -> Result<Trees, KernelError>;
+type ForestOf<'a> =
+    &'a mut dyn FnMut(&dyn Fn() -> Result<ForestSpec, KernelError>) -> Result<Forest, KernelError>;
+
+fn lower_with(site: &Site<'_>, build: Build) -> Result<Lowered, KernelError> {
     let (_, columns) = input_rows(&site.shape(0)?)?;
     let double = site.dtype(0)? == DType::F64;
+    let invalid = |error: ForestError| KernelError::Invalid(error.to_string());
     let trees = site.compiled(|| {
-        let trees = build(site.op, double)?;
-        let bytes = trees.forest.bytes();
-        Ok((trees, bytes))
+        let trees = build(site.op, double, &mut |spec| {
+            let mut built = None;
+            let bytes = site.stored("trees", || {
+                let forest = Forest::build(&spec()?).map_err(invalid)?;
+                let bytes = forest.bytes().clone();
+                built = Some(forest);
+                Ok(bytes)
+            })?;
+            built.map_or_else(|| Forest::open(bytes).map_err(invalid), Ok)
+        })?;
+        Ok((trees, 0))
     })?;
     let needed = trees.forest.features().max(1);
     if columns < needed {
@@ -131,7 +142,7 @@ struct Nodes<'a> {
     tree_ids: &'a [i64],
     node_ids: &'a [i64],
     features: &'a [i64],
-    modes: &'a [String],
+    modes: &'a [TreeMode],
     splits: Vec<f64>,
     on_true: &'a [i64],
     on_false: &'a [i64],
@@ -168,15 +179,19 @@ macro_rules! nodes {
     }};
 }
 
-fn legacy(op: &Op, double: bool) -> Result<Trees, KernelError> {
+fn legacy(op: &Op, double: bool, forest: ForestOf<'_>) -> Result<Trees, KernelError> {
     match op {
-        Op::TreeEnsembleClassifier(op) => classifier(op, double),
-        Op::TreeEnsembleRegressor(op) => regressor(op, double),
+        Op::TreeEnsembleClassifier(op) => classifier(op, double, forest),
+        Op::TreeEnsembleRegressor(op) => regressor(op, double, forest),
         _ => KernelError::invalid("not a tree ensemble"),
     }
 }
 
-fn classifier(op: &ops::TreeEnsembleClassifier, double: bool) -> Result<Trees, KernelError> {
+fn classifier(
+    op: &ops::TreeEnsembleClassifier,
+    double: bool,
+    forest: ForestOf<'_>,
+) -> Result<Trees, KernelError> {
     let labels = Labels::new(&op.classlabels_int64s, &op.classlabels_strings);
     let mut nodes =
         nodes!(op, class_treeids, class_nodeids, class_ids, class_weights, class_weights_as_tensor);
@@ -191,7 +206,7 @@ fn classifier(op: &ops::TreeEnsembleClassifier, double: bool) -> Result<Trees, K
     } else {
         Decision::Largest
     };
-    let forest = nodes.forest()?;
+    let forest = nodes.forest(forest)?;
     let finish = Finish {
         aggregate: Aggregate::Sum,
         base: base_values(base, forest.targets())?,
@@ -201,7 +216,11 @@ fn classifier(op: &ops::TreeEnsembleClassifier, double: bool) -> Result<Trees, K
     Ok(Trees { forest, finish, labels: Some(labels) })
 }
 
-fn regressor(op: &ops::TreeEnsembleRegressor, double: bool) -> Result<Trees, KernelError> {
+fn regressor(
+    op: &ops::TreeEnsembleRegressor,
+    double: bool,
+    forest: ForestOf<'_>,
+) -> Result<Trees, KernelError> {
     let mut nodes = nodes!(
         op,
         target_treeids,
@@ -226,7 +245,7 @@ fn regressor(op: &ops::TreeEnsembleRegressor, double: bool) -> Result<Trees, Ker
         }
     };
     let (base, _) = reals(&op.base_values, op.base_values_as_tensor.as_ref())?;
-    let forest = nodes.forest()?;
+    let forest = nodes.forest(forest)?;
     let finish = Finish {
         aggregate,
         base: base_values(base, forest.targets())?,
@@ -234,6 +253,14 @@ fn regressor(op: &ops::TreeEnsembleRegressor, double: bool) -> Result<Trees, Ker
         decision: Decision::Regression,
     };
     Ok(Trees { forest, finish, labels: None })
+}
+
+/// The forest, if it gives as many values as the operator says. One from a package need not.
+fn with_targets(forest: Forest, targets: usize) -> Result<Forest, KernelError> {
+    match forest.targets() {
+        found if found == targets => Ok(forest),
+        found => KernelError::invalid(format!("the trees have {found} targets, not {targets}")),
+    }
 }
 
 fn base_values(base: Vec<f64>, targets: usize) -> Result<Vec<f64>, KernelError> {
@@ -244,9 +271,8 @@ fn base_values(base: Vec<f64>, targets: usize) -> Result<Vec<f64>, KernelError> 
 }
 
 impl Nodes<'_> {
-    fn forest(&self) -> Result<Forest, KernelError> {
-        let spec = self.spec()?;
-        Forest::build(&spec).map_err(|error| KernelError::Invalid(error.to_string()))
+    fn forest(&self, forest: ForestOf<'_>) -> Result<Forest, KernelError> {
+        with_targets(forest(&|| self.spec())?, self.targets)
     }
 
     fn check_lengths(&self) -> Result<(), KernelError> {
@@ -279,64 +305,53 @@ impl Nodes<'_> {
         self.check_lengths()?;
         let mut spec =
             ForestSpec { targets: self.targets, double: self.double, ..ForestSpec::default() };
-        let mut at: HashMap<(i64, i64), Child> = HashMap::with_capacity(self.node_ids.len());
+        let names = Names::new(self.tree_ids, self.node_ids)?;
         let (mut leaves, mut branches) = (0, 0);
-        for (position, (&tree, &node)) in self.tree_ids.iter().zip(self.node_ids).enumerate() {
-            let count = if self.modes[position] == "LEAF" { &mut leaves } else { &mut branches };
-            let child = match self.modes[position].as_str() {
-                "LEAF" => Child::Leaf(*count),
-                _ => Child::Branch(*count),
-            };
+        let child = |mode: &TreeMode| {
+            let is_leaf = *mode == TreeMode::Leaf;
+            let count = if is_leaf { &mut leaves } else { &mut branches };
             *count += 1;
-            if at.insert((tree, node), child).is_some() {
-                return KernelError::invalid(format!("node {node} of tree {tree} is given twice"));
+            if is_leaf { Child::Leaf(*count - 1) } else { Child::Branch(*count - 1) }
+        };
+        let nodes: Vec<Child> = self.modes.iter().map(child).collect();
+        self.leaf_weights(&mut spec, &names, &nodes, leaves)?;
+        let mut is_root = vec![true; nodes.len()];
+        spec.branches.reserve(branches);
+        for (position, tree) in names.trees.iter().enumerate() {
+            if let Some(test) = self.test(position) {
+                let mut child = |node: i64| {
+                    let found = names.position(*tree, node);
+                    let found = found.ok_or_else(|| {
+                        let tree = self.tree_ids[position];
+                        KernelError::Invalid(format!("tree {tree} has no node {node}"))
+                    })?;
+                    is_root[found] = false;
+                    Ok::<_, KernelError>(nodes[found])
+                };
+                spec.branches.push(Branch {
+                    feature: index(self.features[position], "a feature id")?,
+                    test,
+                    missing_is_true: self.missing.get(position).is_some_and(|&flag| flag != 0),
+                    on_true: child(self.on_true[position])?,
+                    on_false: child(self.on_false[position])?,
+                });
             }
         }
-        self.leaf_weights(&mut spec, &at, leaves)?;
-        let mut children = HashSet::new();
-        for (position, mode) in self.modes.iter().enumerate() {
-            if mode != "LEAF" {
-                let branch = self.branch(position, &at, &mut children)?;
-                spec.branches.push(branch);
-            }
-        }
-        for key in self.tree_ids.iter().copied().zip(self.node_ids.iter().copied()) {
-            if !children.contains(&key) {
-                spec.roots.push(at[&key]);
-            }
-        }
+        spec.roots = nodes.iter().zip(is_root).filter_map(|(n, root)| root.then_some(*n)).collect();
         Ok(spec)
     }
 
-    fn branch(
-        &self,
-        position: usize,
-        at: &HashMap<(i64, i64), Child>,
-        children: &mut HashSet<(i64, i64)>,
-    ) -> Result<Branch, KernelError> {
+    /// The test of a branch; `None` for a leaf.
+    fn test(&self, position: usize) -> Option<Test> {
         let split = self.splits[position];
-        let test = match self.modes[position].as_str() {
-            "BRANCH_LEQ" => Test::AtMost(split),
-            "BRANCH_LT" => Test::Below(split),
-            "BRANCH_GTE" => Test::AtLeast(split),
-            "BRANCH_GT" => Test::Above(split),
-            "BRANCH_EQ" => Test::Equal(split),
-            "BRANCH_NEQ" => Test::NotEqual(split),
-            other => return KernelError::invalid(format!("'{other}' is not a mode of a node")),
-        };
-        let mut child = |node: i64| {
-            let key = (self.tree_ids[position], node);
-            children.insert(key);
-            at.get(&key)
-                .copied()
-                .ok_or_else(|| KernelError::Invalid(format!("tree {} has no node {node}", key.0)))
-        };
-        Ok(Branch {
-            feature: index(self.features[position], "a feature id")?,
-            test,
-            missing_is_true: self.missing.get(position).is_some_and(|&flag| flag != 0),
-            on_true: child(self.on_true[position])?,
-            on_false: child(self.on_false[position])?,
+        Some(match self.modes[position] {
+            TreeMode::BranchLeq => Test::AtMost(split),
+            TreeMode::BranchLt => Test::Below(split),
+            TreeMode::BranchGte => Test::AtLeast(split),
+            TreeMode::BranchGt => Test::Above(split),
+            TreeMode::BranchEq => Test::Equal(split),
+            TreeMode::BranchNeq => Test::NotEqual(split),
+            TreeMode::Leaf => return None,
         })
     }
 
@@ -344,54 +359,44 @@ impl Nodes<'_> {
     fn leaf_weights(
         &self,
         spec: &mut ForestSpec,
-        at: &HashMap<(i64, i64), Child>,
+        names: &Names,
+        nodes: &[Child],
         leaves: usize,
     ) -> Result<(), KernelError> {
-        let mut of_leaf: Vec<Vec<(usize, f64)>> = vec![Vec::new(); leaves];
-        let keys = self.weight_trees.iter().zip(self.weight_nodes);
-        for ((&tree, &node), (&target, &weight)) in
-            keys.zip(self.weight_targets.iter().zip(&self.weights))
-        {
-            let Some(Child::Leaf(leaf)) = at.get(&(tree, node)) else {
+        let mut counts = vec![0; leaves];
+        let mut leaf_of = Vec::with_capacity(self.weights.len());
+        let mut numbers = names.numbers();
+        for (&tree, &node) in self.weight_trees.iter().zip(self.weight_nodes) {
+            let found = numbers.of(tree).and_then(|tree| names.position(tree, node));
+            let Some(Child::Leaf(leaf)) = found.map(|position| nodes[position]) else {
                 return KernelError::invalid(format!(
                     "a weight is for node {node} of tree {tree}, which is not a leaf"
                 ));
             };
-            let target = index(target, "a target id")?;
-            of_leaf[*leaf].push((target, weight));
+            counts[leaf] += 1;
+            leaf_of.push(leaf);
         }
-        for weights in of_leaf {
-            let start = spec.weights.len();
-            spec.weights.extend(weights);
-            spec.leaves.push(start..spec.weights.len());
+        let mut end = 0;
+        for count in counts {
+            spec.leaves.push(end..end);
+            end += count;
+        }
+        spec.weights = vec![(0, 0.0); end];
+        let weights = self.weight_targets.iter().zip(&self.weights);
+        for (leaf, (&target, &weight)) in leaf_of.into_iter().zip(weights) {
+            let next = &mut spec.leaves[leaf].end;
+            spec.weights[*next] = (index(target, "a target id")?, weight);
+            *next += 1;
         }
         Ok(())
     }
 }
 
 /// The form of version 5: branches and leaves in lists of their own.
-fn current(op: &Op, double: bool) -> Result<Trees, KernelError> {
+fn current(op: &Op, double: bool, forest: ForestOf<'_>) -> Result<Trees, KernelError> {
     let Op::TreeEnsemble(op) = op else { return KernelError::invalid("not a tree ensemble") };
-    let (splits, wide) = reals(&[], Some(&op.nodes_splits))?;
-    let (weights, wide_weights) = reals(&[], Some(&op.leaf_weights))?;
     let last = op.leaf_targetids.iter().max().map_or(0, |last| last.saturating_add(1));
-    let mut spec = ForestSpec {
-        targets: index(op.n_targets.unwrap_or(last), "n_targets")?,
-        double: double || wide || wide_weights,
-        ..ForestSpec::default()
-    };
-    if weights.len() != op.leaf_targetids.len() {
-        let (found, leaves) = (op.leaf_targetids.len(), weights.len());
-        return KernelError::invalid(format!("leaf_targetids has {found} elements, not {leaves}"));
-    }
-    for (leaf, (&target, weight)) in op.leaf_targetids.iter().zip(weights).enumerate() {
-        spec.weights.push((index(target, "a target id")?, weight));
-        spec.leaves.push(leaf..leaf + 1);
-    }
-    branches(op, &splits, &mut spec)?;
-    for &root in &op.tree_roots {
-        spec.roots.push(Child::Branch(index(root, "a root")?));
-    }
+    let targets = index(op.n_targets.unwrap_or(last), "n_targets")?;
     let aggregate = match op.aggregate_function {
         0 => Aggregate::Average,
         1 => Aggregate::Sum,
@@ -409,9 +414,33 @@ fn current(op: &Op, double: bool) -> Result<Trees, KernelError> {
         4 => Transform::Probit,
         other => return KernelError::invalid(format!("post_transform must be 0 to 4, is {other}")),
     };
-    let forest = Forest::build(&spec).map_err(|error| KernelError::Invalid(error.to_string()))?;
+    let forest = with_targets(forest(&|| current_spec(op, targets, double))?, targets)?;
     let finish = Finish { aggregate, transform, ..Finish::default() };
     Ok(Trees { forest, finish, labels: None })
+}
+
+fn current_spec(
+    op: &ops::TreeEnsemble,
+    targets: usize,
+    double: bool,
+) -> Result<ForestSpec, KernelError> {
+    let (splits, wide) = reals(&[], Some(&op.nodes_splits))?;
+    let (weights, wide_weights) = reals(&[], Some(&op.leaf_weights))?;
+    let double = double || wide || wide_weights;
+    let mut spec = ForestSpec { targets, double, ..ForestSpec::default() };
+    if weights.len() != op.leaf_targetids.len() {
+        let (found, leaves) = (op.leaf_targetids.len(), weights.len());
+        return KernelError::invalid(format!("leaf_targetids has {found} elements, not {leaves}"));
+    }
+    for (leaf, (&target, weight)) in op.leaf_targetids.iter().zip(weights).enumerate() {
+        spec.weights.push((index(target, "a target id")?, weight));
+        spec.leaves.push(leaf..leaf + 1);
+    }
+    branches(op, &splits, &mut spec)?;
+    for &root in &op.tree_roots {
+        spec.roots.push(Child::Branch(index(root, "a root")?));
+    }
+    Ok(spec)
 }
 
 fn branches(
