@@ -1,4 +1,4 @@
-"""Compares Landfall with ONNX Runtime and OpenVINO on the suite, and writes docs/benchmarks.md.
+"""Compares Landfall with ONNX Runtime and OpenVINO on the suite, and writes docs/benchmarks/models.md.
 
 Every round measures every engine once, each in a process of its own and in a new random order, so
 that a slow moment of the machine does not fall on one engine. A figure is the median over the
@@ -152,7 +152,7 @@ def versions(arguments: argparse.Namespace) -> str:
 def document(measured: dict[int, list], arguments: argparse.Namespace) -> str:
     """Returns the whole page."""
     lines = [
-        "# Benchmarks",
+        "# Models",
         "",
         "Written by `bench/compare.py`. Per model the median latency in milliseconds, the time to",
         "load it and the peak resident memory of the process. A ratio below 1: Landfall is faster.",
@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="per peer and round")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks.md")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "models.md")
     arguments = parser.parse_args()
     if "landfall" in arguments.engines and not arguments.landfall.exists():
         parser.error(f"{arguments.landfall} does not exist: cargo build --release, or --landfall")

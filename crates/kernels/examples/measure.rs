@@ -1,6 +1,6 @@
 //! Prints the speed of kernels as a share of this core's measured peak of fused multiply-adds.
 //!
-//! `cargo run --release -p landfall-kernels --example measure [FILTER]`
+//! `cargo run --release -p landfall-kernels --example measure [FILTER [ISA]]`
 #![allow(unsafe_code, reason = "the peak is measured with intrinsics")]
 
 use std::time::Instant;
@@ -201,7 +201,8 @@ fn few_bits(exec: Exec<'_>, peak: f64) {
 }
 
 fn main() {
-    let cpu = Cpu::detect();
+    let isa = std::env::args().nth(2).map(|name| Isa::from_name(&name).expect("an ISA we have"));
+    let cpu = isa.map_or_else(Cpu::detect, |isa| Cpu::with_isa(isa).expect("an ISA we have"));
     assert!(cpu.isa() >= Isa::Avx2, "peak is measured with AVX2");
     let peak = peak_fma();
     println!("{} {:?}, peak of 256-bit FMA {:.1} GFLOP/s", cpu.isa(), cpu.caches(), peak / 1e9);

@@ -214,7 +214,9 @@ impl Lines<'_> {
             }
         }
         let mut room = [[0; PANEL]; N];
-        room.iter_mut().zip(sums).for_each(|(room, sums)| b.store(sums, room));
+        for (room, sums) in room.iter_mut().zip(sums) {
+            b.store(sums, room);
+        }
         let sums = RowSums { sums: room.as_flattened(), stride: PANEL, rows: N, left: &[] };
         // SAFETY: the positions and channels are inside the output, in this part's lines.
         unsafe { self.finish.rows(b, line * w.out_width + x, &group.columns, &sums) };

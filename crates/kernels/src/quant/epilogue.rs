@@ -73,6 +73,23 @@ fn block<T>(values: &[T], first: usize) -> &[T; PANEL] {
     &blocks[0]
 }
 
+/// Lets an expression write 16 values to `$out`, of which the first `$count` are stored from `$to`
+/// on; all of them, the usual case, where they belong. Not a function that takes a closure: a closure
+/// is compiled without the instruction set's features unless it happens to be inlined.
+macro_rules! write {
+    ($to:expr, $count:expr, $zero:expr, $out:ident => $fill:expr) => {
+        if $count == PANEL {
+            let $out = &mut *$to.cast::<[_; PANEL]>();
+            $fill;
+        } else {
+            let mut values = [$zero; PANEL];
+            let $out = &mut values;
+            $fill;
+            std::ptr::copy_nonoverlapping(values.as_ptr(), $to, $count);
+        }
+    };
+}
+
 /// Where results go, in their type.
 #[derive(Clone, Copy)]
 pub(crate) enum Output<'a> {
@@ -173,7 +190,7 @@ impl Finish<'_> {
                 Output::I32(data) => {
                     for row in 0..sums.rows {
                         let total = sums.total(b, row, columns);
-                        write(data.add(at(row)), count, 0, |out| b.store(total, out));
+                        write!(data.add(at(row)), count, 0, out => b.store(total, out));
                     }
                 }
                 Output::Bytes { data, scales, zero_point, low, high } => {
@@ -181,7 +198,7 @@ impl Finish<'_> {
                     if !scales.fits {
                         for row in 0..sums.rows {
                             let scaled = scales.slow(b, col, sums.total(b, row, columns));
-                            write(data.add(at(row)), count, 0, |out| {
+                            write!(data.add(at(row)), count, 0, out => {
                                 b.store_bytes(scaled, low, high, zero_point, out);
                             });
                         }
@@ -190,7 +207,7 @@ impl Finish<'_> {
                     let real = block(&scales.real, col);
                     for row in 0..sums.rows {
                         let scaled = b.requantize(sums.total(b, row, columns), real);
-                        write(data.add(at(row)), count, 0, |out| {
+                        write!(data.add(at(row)), count, 0, out => {
                             b.store_bytes(scaled, low, high, zero_point, out);
                         });
                     }
@@ -203,7 +220,7 @@ impl Finish<'_> {
                     let bias = bias.map_or([0.0; PANEL], |bias| padded(&bias[col..], count));
                     for row in 0..sums.rows {
                         let total = sums.total(b, row, columns);
-                        write(data.add(at(row)), count, 0.0, |out| {
+                        write!(data.add(at(row)), count, 0.0, out => {
                             b.store_floats(total, factor, &scales, &bias, out);
                         });
                     }
@@ -244,24 +261,6 @@ fn padded(values: &[f32], count: usize) -> [f32; PANEL] {
     let mut out = [0.0; PANEL];
     out[..count].copy_from_slice(&values[..count]);
     out
-}
-
-/// Lets `fill` write 16 values, of which the first `count` are stored; all of them, the usual case,
-/// where they belong.
-///
-/// # Safety
-/// `count` elements are writable at `to`.
-#[inline(always)]
-unsafe fn write<T: Copy>(to: *mut T, count: usize, zero: T, fill: impl FnOnce(&mut [T; PANEL])) {
-    // SAFETY: by the caller's promise.
-    unsafe {
-        if count == PANEL {
-            return fill(&mut *to.cast::<[T; PANEL]>());
-        }
-        let mut values = [zero; PANEL];
-        fill(&mut values);
-        std::ptr::copy_nonoverlapping(values.as_ptr(), to, count);
-    }
 }
 
 /// Finishes a tile whose sums lie in a buffer.
