@@ -13,6 +13,8 @@ use landfall_tensor::{Shape, Tensor, TensorView};
 use serde::Serialize;
 
 use super::Failure;
+use super::arguments::{positive, seconds, threads};
+use super::output::print;
 use crate::engine::{self, EngineOptions};
 use crate::sample::{self, Extents, is_length, parse_extent};
 pub(super) use measure::Latency;
@@ -51,7 +53,7 @@ pub(super) struct BenchArguments {
     #[arg(long, value_name = "AXIS=N", value_parser = parse_extent)]
     shape: Vec<(String, usize)>,
     /// Threads of one run; 0 for one per core
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
     /// Precision of the arithmetic
     #[arg(long, value_enum, default_value_t = Precision::F32)]
@@ -60,8 +62,8 @@ pub(super) struct BenchArguments {
     #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = positive)]
     iterations: Option<usize>,
     /// How long to measure, at least five runs
-    #[arg(long, value_name = "S", default_value_t = 1.0)]
-    seconds: f64,
+    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
+    seconds: Duration,
     /// Show the time of every node and operator
     #[arg(long)]
     profile: bool,
@@ -75,11 +77,6 @@ pub(super) struct BenchArguments {
 enum Precision {
     /// As the model says
     F32,
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|&number| number > 0);
-    number.ok_or_else(|| format!("expected a number from 1, found '{text}'"))
 }
 
 /// What `--json` prints.
@@ -110,17 +107,19 @@ struct Input {
 
 pub(super) fn run(arguments: &BenchArguments) -> Result<(), Failure> {
     let figures = measured(arguments).map_err(Failure::Input)?;
-    if arguments.json {
-        let json = serde_json::to_string(&figures).context("cannot write JSON");
-        println!("{}", json.map_err(Failure::No)?);
-    } else {
-        print!("{}", report(&figures));
+    if !arguments.json {
+        return print(&report(&figures)).map_err(Failure::No);
     }
-    Ok(())
+    let json = serde_json::to_string(&figures).context("cannot write JSON");
+    json.and_then(|json| print(&format!("{json}\n"))).map_err(Failure::No)
 }
 
 fn measured(arguments: &BenchArguments) -> Result<Figures> {
     let name = arguments.model.display().to_string();
+    ensure!(
+        arguments.iterations.is_some() || arguments.seconds > Duration::ZERO,
+        "--seconds: expected above 0"
+    );
     let options = EngineOptions::from_environment(arguments.threads)?;
     let begun = Instant::now();
     let model = engine::open_unchecked(&arguments.model, &options)?.model;
@@ -181,12 +180,6 @@ fn described(model: &Model, shapes: &[Shape]) -> Vec<Input> {
 
 /// The time of every measured run. Outputs stay where the model computed them.
 fn times(arguments: &BenchArguments, model: &Model, inputs: &[Tensor]) -> Result<Vec<Duration>> {
-    let limit = Duration::try_from_secs_f64(arguments.seconds)
-        .with_context(|| format!("--seconds: {} is not a time", arguments.seconds))?;
-    ensure!(
-        arguments.iterations.is_some() || limit > Duration::ZERO,
-        "--seconds: expected above 0"
-    );
     let views: Vec<TensorView<'_>> = inputs.iter().map(Tensor::view).collect();
     let once = || model.run_views(&views, None, &mut |_, _| Ok(()));
     for _ in 0..WARM_UP_ITERATIONS {
@@ -196,7 +189,7 @@ fn times(arguments: &BenchArguments, model: &Model, inputs: &[Tensor]) -> Result
     let begun = Instant::now();
     let is_over = |done: usize| match arguments.iterations {
         Some(wanted) => done >= wanted,
-        None => done >= MIN_ITERATIONS && begun.elapsed() >= limit,
+        None => done >= MIN_ITERATIONS && begun.elapsed() >= arguments.seconds,
     };
     while !is_over(times.len()) {
         let start = Instant::now();

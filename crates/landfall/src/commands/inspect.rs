@@ -9,6 +9,8 @@ use anyhow::Context;
 use clap::Args;
 
 use super::Failure;
+use super::arguments::threads;
+use super::output::print;
 use crate::engine::EngineOptions;
 use crate::sample::{Extents, parse_extent};
 
@@ -30,7 +32,7 @@ pub(super) struct InspectArguments {
     #[arg(long, value_name = "AXIS=N", value_parser = parse_extent)]
     shape: Vec<(String, usize)>,
     /// Threads to plan for; 0 for one per core
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
     /// Print one JSON object
     #[arg(long)]
@@ -43,11 +45,9 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
         Extents { named: arguments.shape.iter().cloned().collect(), ..Extents::default() };
     let inspection = gather::inspect(&arguments.model, &options, &extents);
     let inspection = inspection.map_err(Failure::Input)?;
-    if arguments.json {
-        let json = serde_json::to_string_pretty(&inspection).context("cannot write JSON");
-        println!("{}", json.map_err(Failure::No)?);
-    } else {
-        print!("{}", report::text(&inspection));
+    if !arguments.json {
+        return print(&report::text(&inspection)).map_err(Failure::No);
     }
-    Ok(())
+    let json = serde_json::to_string_pretty(&inspection).context("cannot write JSON");
+    json.and_then(|json| print(&format!("{json}\n"))).map_err(Failure::No)
 }
