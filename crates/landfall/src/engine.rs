@@ -17,7 +17,7 @@ use landfall_runtime::{Cpu, Evaluator, Isa, Model, Options};
 use landfall_tensor::{Buffer, FileAccess, Tensor};
 
 pub use assets::AssetFolder;
-pub use golden::check_golden;
+pub use golden::{Excess, check_golden, excess};
 
 use crate::config::read_model_file;
 
