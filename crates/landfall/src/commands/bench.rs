@@ -123,8 +123,9 @@ fn measured(arguments: &BenchArguments) -> Result<Figures> {
     let options = EngineOptions::from_environment(arguments.threads)?;
     let begun = Instant::now();
     let model = engine::open_unchecked(&arguments.model, &options)?.model;
-    let extents = extents(arguments, &model);
+    let extents = extents(arguments, &model).with_context(|| name.clone())?;
     let shapes = extents.shapes(model.signature())?;
+    check_sizes(&model, &shapes, options.runtime().memory_limit_bytes)?;
     model.prepare(&shapes).with_context(|| name.clone())?;
     let load = begun.elapsed();
     let inputs = sample::inputs(model.signature(), &extents)?;
@@ -152,10 +153,14 @@ fn measured(arguments: &BenchArguments) -> Result<Figures> {
     })
 }
 
-fn extents(arguments: &BenchArguments, model: &Model) -> Extents {
-    let mut named: std::collections::BTreeMap<String, usize> =
-        arguments.shape.iter().cloned().collect();
-    if arguments.seq_len.is_none() {
+fn extents(arguments: &BenchArguments, model: &Model) -> Result<Extents> {
+    let named = arguments.shape.iter().cloned().collect();
+    let asked = Extents { named, batch: Some(arguments.batch), length: arguments.seq_len };
+    asked.check(model.signature())?;
+    let mut named = asked.named;
+    if arguments.seq_len.is_some() {
+        sample::check_lengths(model.signature())?;
+    } else {
         let dims = model.signature().inputs.iter().flat_map(|spec| spec.dims.iter().flatten());
         for dim in dims {
             if let landfall_graph::DimSpec::Symbol(axis) = dim
@@ -165,7 +170,21 @@ fn extents(arguments: &BenchArguments, model: &Model) -> Extents {
             }
         }
     }
-    Extents { named, batch: Some(arguments.batch), length: arguments.seq_len }
+    Ok(Extents { named, ..asked })
+}
+
+/// Inputs beyond the limit of working memory would only be refused once they are made.
+fn check_sizes(model: &Model, shapes: &[Shape], limit: usize) -> Result<()> {
+    for (spec, shape) in model.signature().inputs.iter().zip(shapes) {
+        let elements = shape.checked_elements().ok();
+        let bytes = elements.and_then(|elements| elements.checked_mul(spec.dtype.size()));
+        ensure!(
+            bytes.is_some_and(|bytes| bytes <= limit),
+            "input '{}' of shape {shape} exceeds the limit of {limit} bytes of working memory",
+            spec.name
+        );
+    }
+    Ok(())
 }
 
 fn described(model: &Model, shapes: &[Shape]) -> Vec<Input> {

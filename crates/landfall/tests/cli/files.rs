@@ -1,6 +1,10 @@
-//! What commands write, and what they do not write over.
+//! What commands write, what they do not write over, and how damage is found.
 
 use std::fs;
+
+use landfall::loading::{ModelFiles, OpenModel};
+use landfall_predict::ServingConfig;
+use landfall_tensor::FileAccess;
 
 use crate::{Folder, digits, example, landfall};
 
@@ -64,4 +68,29 @@ fn score_does_not_write_over_what_it_reads_or_writes() {
     refused(&score(&out, &out), ["--quarantine", "--output"]);
     assert_eq!(fs::read(&input).unwrap(), b"a\n1\n");
     assert_eq!(folder.names(), ["in.csv", "model.onnx"]);
+}
+
+#[test]
+fn damage_that_golden_data_cannot_show_is_found_with_the_name_of_the_entry() {
+    let folder = Folder::new("damage");
+    let package = folder.at("digits.landfall");
+    assert_eq!(landfall!("package", digits(), "-o", package).0, Some(0));
+    let (code, stdout, _) = landfall!("inspect", "--verify", package);
+    assert_eq!(code, Some(0));
+    assert!(stdout.contains("digest"), "{stdout}");
+
+    // Weights that kernels read in another layout, so that no answer depends on them.
+    let mut bytes = fs::read(&package).unwrap();
+    let middle = bytes.len() / 3;
+    bytes[middle] ^= 1;
+    fs::write(&package, bytes).unwrap();
+    let broken = "entry 'weights/3' is corrupt";
+    let (code, _, stderr) = landfall!("inspect", "--verify", package);
+    assert!(code == Some(1) && stderr.contains(broken), "{stderr}");
+    let open = |access| ModelFiles.open(&package, access, ServingConfig::default());
+    let error = open(FileAccess::Copied).err().unwrap();
+    assert!(error.contains(broken), "{error}");
+    assert!(open(FileAccess::Mapped).is_ok());
+    let (code, _, stderr) = landfall!("inspect", "--verify", digits());
+    assert!(code == Some(2) && stderr.contains("only packages"), "{stderr}");
 }
