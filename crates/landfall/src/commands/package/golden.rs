@@ -27,8 +27,10 @@ use crate::npz::Arrays;
 
 /// How much larger than the measured one a difference may be on processors not at hand.
 const MARGIN: f64 = 4.0;
-/// The largest difference that is taken for rounding, as a fraction of an output's largest element.
-const MAX_SPREAD: f64 = 0.1;
+/// The largest difference that is taken for rounding unless the author declares more, as a fraction
+/// of an output's largest element. A dynamically quantised MiniLM differs by 0.1 on eight sequences
+/// of 128 tokens.
+const MAX_SPREAD: f64 = 0.25;
 
 /// What a model gives for some inputs, by name.
 pub(super) fn run(opened: &Opened, inputs: &Arrays) -> Result<Arrays> {
@@ -48,10 +50,11 @@ pub(super) fn case(
     compile: impl Fn(Cpu) -> Result<Opened>,
 ) -> Result<Golden> {
     let relative = declared.unwrap_or_default().relative;
+    let limit = if declared.is_some() { f64::INFINITY } else { MAX_SPREAD };
     let mut largest = 0f64;
     for cpu in Cpu::available().filter(|cpu| cpu.isa() != Isa::Reference) {
         let found = run(&compile(cpu)?, &inputs)?;
-        let difference = spread(&outputs, &found, relative).with_context(|| {
+        let difference = spread(&outputs, &found, relative, limit).with_context(|| {
             format!(
                 "the golden inputs give other results with {} than with the scalar kernels; give \
                  inputs that do not stand on a threshold with --golden",
@@ -71,15 +74,17 @@ pub(super) fn case(
     Ok(Golden { inputs, outputs, tolerance })
 }
 
-/// The largest difference that a relative tolerance does not cover.
-fn spread(expected: &Arrays, found: &Arrays, relative: f64) -> Result<f64> {
+/// The largest difference that a relative tolerance does not cover. Fails beyond `limit`, as a
+/// fraction of the output's largest element.
+fn spread(expected: &Arrays, found: &Arrays, relative: f64, limit: f64) -> Result<f64> {
     let mut largest = 0f64;
     for ((name, expected), (_, found)) in expected.iter().zip(found) {
         let excess = excess(expected, found, relative);
         let excess = excess.with_context(|| format!("output '{name}'"))?;
         ensure!(
-            excess.absolute <= MAX_SPREAD * excess.scale,
-            "output '{name}': off by {:e} where the largest element is {:e}",
+            excess.absolute / limit <= excess.scale,
+            "output '{name}': off by {:e} where the largest element is {:e}; if that is well, \
+             declare a `tolerance` in the manifest",
             excess.absolute,
             excess.scale
         );
@@ -135,6 +140,8 @@ mod tests {
         assert_eq!(with(1.002, None).unwrap().tolerance.absolute, 0.01);
         let declared = Tolerance { absolute: 0.005, relative: 0.0 };
         assert_eq!(with(1.002, Some(declared)).unwrap().tolerance, declared);
+        let wide = Tolerance { absolute: 2.0, relative: 0.0 };
+        assert_eq!(with(2.0, Some(wide)).unwrap().tolerance, wide);
         let error = |factor, declared| format!("{:#}", with(factor, declared).unwrap_err());
         assert!(error(1.01, Some(declared)).contains("does not cover"));
         assert!(error(2.0, None).contains("with --golden: output 'y': off by"));
@@ -156,10 +163,10 @@ mod tests {
 
     #[test]
     fn what_is_no_rounding_is_refused() {
-        let spread = |a: &[f32], b: &[f32]| spread(&arrays(a), &arrays(b), 0.0);
+        let spread = |a: &[f32], b: &[f32]| spread(&arrays(a), &arrays(b), 0.0, MAX_SPREAD);
         assert_eq!(spread(&[1.0, 0.5], &[1.0, 0.5]).unwrap(), 0.0);
         assert_eq!(spread(&[8.0, 1.0], &[8.0, 1.5]).unwrap(), 0.5);
-        let absurd = spread(&[1.0, 0.5], &[1.0, 0.75]).unwrap_err().to_string();
+        let absurd = spread(&[1.0, 0.5], &[1.0, 1.0]).unwrap_err().to_string();
         assert!(absurd.starts_with("output 'y': off by"), "{absurd}");
         assert!(spread(&[1.0], &[f32::NAN]).is_err());
     }
