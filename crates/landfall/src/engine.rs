@@ -1,13 +1,14 @@
 //! From a model file to a compiled model with its declared steps: import, optimise, compile.
 
 mod assets;
+mod content;
 mod golden;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use landfall_graph::{Graph, Op, Signature, infer};
 use landfall_onnx::{ImportError, Imported, Metadata};
 use landfall_optimize::{Evaluate, Report};
@@ -17,7 +18,8 @@ use landfall_runtime::{Cpu, Evaluator, Isa, Model, Options};
 use landfall_tensor::{Buffer, FileAccess, Tensor};
 
 pub use assets::AssetFolder;
-pub use golden::check_golden;
+pub use content::located;
+pub use golden::{Excess, check_golden, excess};
 
 use crate::config::read_model_file;
 
@@ -84,7 +86,7 @@ impl Evaluate for Folding {
 /// Imports an ONNX file and optimises it.
 pub fn prepare(path: &Path, options: &EngineOptions) -> Result<Prepared> {
     let imported = landfall_onnx::import_file_with(path, options.files);
-    prepared(imported, options).with_context(|| path.display().to_string())
+    prepared(imported, options).map_err(|error| located(path, FileKind::Onnx, error))
 }
 
 fn prepared(imported: Result<Imported, ImportError>, options: &EngineOptions) -> Result<Prepared> {
@@ -117,6 +119,7 @@ pub enum FileKind {
 impl FileKind {
     /// The kind that the file name's ending says.
     pub fn of(path: &Path) -> Result<FileKind> {
+        ensure!(!path.is_dir(), "{}: is a folder, not a model file", path.display());
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("onnx") => Ok(FileKind::Onnx),
             Some("landfall") => Ok(FileKind::Package),
@@ -224,8 +227,13 @@ fn steps_beside(path: &Path, signature: &Signature) -> Result<Option<Arc<Pipelin
 }
 
 fn open_package(path: &Path, options: &EngineOptions) -> Result<Opened> {
-    let package = Package::open_with(path, options.files)?;
+    let package = Package::open_with(path, options.files)
+        .map_err(|error| located(path, FileKind::Package, error.into()))?;
     let here = || path.display().to_string();
+    // Every byte is in memory then; of a mapped file, weights would have to be read first.
+    if options.files == FileAccess::Copied {
+        package.verify_digests().with_context(here)?;
+    }
     let graph = package.graph().with_context(here)?;
     let pipeline = Pipeline::of_package(&package, Limits::default()).with_context(here)?;
     let keys = package.manifest().packed.keys();

@@ -10,6 +10,9 @@
 //!
 //! Architecture invariant: no algorithms here; models run behind `landfall_predict::Executable`.
 
+// They panic when nobody reads any more; see `commands::output`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod admin;
 pub mod clock;
 pub mod commands;

@@ -52,7 +52,7 @@ pub enum NpzError {
     Io(#[from] std::io::Error),
     /// It is not an archive.
     #[error("not an NPZ archive (numpy.savez writes one): {0}")]
-    Archive(#[from] zip::result::ZipError),
+    Archive(zip::result::ZipError),
     /// An array is damaged, or of a kind that a model cannot take.
     #[error("array '{name}': {problem}")]
     Array {
@@ -64,6 +64,12 @@ pub enum NpzError {
     /// The archive is larger than is read.
     #[error("{0}")]
     TooLarge(String),
+}
+
+impl From<zip::result::ZipError> for NpzError {
+    fn from(error: zip::result::ZipError) -> NpzError {
+        NpzError::Archive(error)
+    }
 }
 
 impl NpzError {

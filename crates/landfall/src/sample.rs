@@ -1,9 +1,9 @@
 //! Inputs made up for a signature, for benchmarks and golden cases: the same every time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use landfall_graph::{DimSpec, Signature, TensorSpec};
@@ -34,6 +34,19 @@ impl Extents {
         signature.inputs.iter().map(|spec| self.shape(spec)).collect()
     }
 
+    /// Fails if an axis is named that no input leaves free.
+    pub fn check(&self, signature: &Signature) -> Result<()> {
+        let free = free_axes(signature);
+        for name in self.named.keys() {
+            ensure!(
+                free.iter().any(|(_, axis)| axis == name),
+                "--shape: no input has a free axis '{name}'; {}",
+                listed(&free)
+            );
+        }
+        Ok(())
+    }
+
     fn extent(&self, axis: usize, dim: &DimSpec) -> usize {
         let name = match dim {
             DimSpec::Known(extent) => return *extent,
@@ -42,10 +55,43 @@ impl Extents {
         if let Some(extent) = self.named.get(name) {
             return *extent;
         }
-        let lower = name.to_lowercase();
-        let rows = lower.contains("batch") || (axis == 0 && !is_length(&lower));
-        if rows { self.batch.unwrap_or(1) } else { self.length.unwrap_or(1) }
+        if is_rows(axis, name) { self.batch.unwrap_or(1) } else { self.length.unwrap_or(1) }
     }
+}
+
+/// Fails if no input has a free axis that is not one of rows.
+pub fn check_lengths(signature: &Signature) -> Result<()> {
+    let free = free_axes(signature);
+    ensure!(
+        free.iter().any(|(axis, name)| !is_rows(*axis, name)),
+        "--seq-len: no input has a free axis but of rows; {}",
+        listed(&free)
+    );
+    Ok(())
+}
+
+/// Positions and names of the free axes of all inputs.
+fn free_axes(signature: &Signature) -> Vec<(usize, &str)> {
+    let axes = signature.inputs.iter().flat_map(|spec| spec.dims.iter().flatten().enumerate());
+    let free = axes.filter_map(|(axis, dim)| match dim {
+        DimSpec::Symbol(name) => Some((axis, name.as_str())),
+        DimSpec::Known(_) => None,
+    });
+    free.collect()
+}
+
+fn listed(free: &[(usize, &str)]) -> String {
+    let named = free.iter().map(|(_, name)| *name).filter(|name| !name.is_empty());
+    let names: BTreeSet<&str> = named.collect();
+    match names.is_empty() {
+        true => "no axis is free and has a name".to_owned(),
+        false => format!("free are {}", Vec::from_iter(names).join(", ")),
+    }
+}
+
+fn is_rows(axis: usize, name: &str) -> bool {
+    let lower = name.to_lowercase();
+    lower.contains("batch") || (axis == 0 && !is_length(&lower))
 }
 
 /// Whether an axis of that name counts tokens or time steps.
@@ -181,6 +227,24 @@ mod tests {
             assert_eq!((made[0].dtype(), made[0].shape().to_vec()), (dtype, vec![4, 3]));
             assert_eq!(made, inputs_of(dtype));
         }
+    }
+
+    #[test]
+    fn axes_that_no_input_leaves_free_are_refused_with_those_that_are() {
+        let inputs = |dims: &[&str]| Signature {
+            inputs: vec![spec("x", DType::F32, dims)],
+            outputs: vec![],
+        };
+        let named = BTreeMap::from([("foo".to_owned(), 3)]);
+        let extents = Extents { named, ..Extents::default() };
+        assert!(extents.check(&inputs(&["foo", "2"])).is_ok());
+        let error = extents.check(&inputs(&["N", "seq", "2"])).unwrap_err().to_string();
+        assert_eq!(error, "--shape: no input has a free axis 'foo'; free are N, seq");
+        assert!(extents.check(&inputs(&["2"])).unwrap_err().to_string().ends_with("has a name"));
+        assert!(check_lengths(&inputs(&["N", "seq"])).is_ok());
+        assert!(
+            check_lengths(&inputs(&["N", "2"])).unwrap_err().to_string().ends_with("free are N")
+        );
     }
 
     #[test]

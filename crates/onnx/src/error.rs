@@ -12,8 +12,7 @@ pub enum ImportError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
-        #[source]
+        /// What the operating system said; part of the text, so no source of it.
         error: std::io::Error,
     },
     /// The bytes are not a model, or contradict themselves.

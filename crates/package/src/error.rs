@@ -13,18 +13,16 @@ pub enum PackageError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        #[source]
+        /// What is wrong with it; part of the text, so no source of it.
         problem: Box<PackageError>,
     },
     /// The operating system refused.
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}: {error}")]
     Io {
         /// What was attempted.
         action: &'static str,
-        /// Why it failed.
-        #[source]
-        source: std::io::Error,
+        /// Why it failed; part of the text.
+        error: std::io::Error,
     },
     /// The archive's structure is damaged, or is not one that Landfall writes.
     #[error("not a readable package: at byte {at}: {message}")]
@@ -82,8 +80,8 @@ impl PackageError {
         PackageError::Entry { name: name.to_owned(), message: message.into() }
     }
 
-    pub(crate) fn io(action: &'static str, source: std::io::Error) -> PackageError {
-        PackageError::Io { action, source }
+    pub(crate) fn io(action: &'static str, error: std::io::Error) -> PackageError {
+        PackageError::Io { action, error }
     }
 
     pub(crate) fn at_path(self, path: &std::path::Path) -> PackageError {

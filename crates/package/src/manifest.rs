@@ -57,6 +57,9 @@ pub struct ModelConfig {
     pub data: BTreeMap<String, serde_json::Value>,
     /// Quality as measured by the author, such as `{"auc": 0.71}`.
     pub metrics: BTreeMap<String, f64>,
+    /// How far outputs of golden cases may be off; measured when packaging unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<Tolerance>,
 }
 
 /// How to serve a model, in the words of the server's configuration; what is absent is the server's
@@ -151,7 +154,7 @@ pub struct GoldenRecord {
 /// How far a float may be from the one expected:
 /// `|found - expected| <= absolute + relative * |expected|`. All else must be equal.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Tolerance {
     /// In the output's own unit.
     pub absolute: f64,

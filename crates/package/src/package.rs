@@ -183,7 +183,16 @@ impl Package {
         self.manifest.golden.iter().map(case).collect()
     }
 
-    /// Checks the digest and checksum of every entry: reads the whole file.
+    /// Checks the digest of every entry: reads the whole file.
+    pub fn verify_digests(&self) -> Result<(), PackageError> {
+        let names = self.entries.iter().map(|entry| entry.name.as_str());
+        names.filter(|&name| name != MANIFEST).try_for_each(|name| {
+            self.checked_entry(name)?;
+            Ok(())
+        })
+    }
+
+    /// Checks the digest and the ZIP checksum of every entry: reads the whole file.
     pub fn verify(&self) -> Result<(), PackageError> {
         for entry in self.entries.iter().filter(|entry| entry.name != MANIFEST) {
             let bytes = self.checked_entry(&entry.name)?;

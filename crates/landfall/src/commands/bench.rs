@@ -13,6 +13,8 @@ use landfall_tensor::{Shape, Tensor, TensorView};
 use serde::Serialize;
 
 use super::Failure;
+use super::arguments::{positive, seconds, threads};
+use super::output::print;
 use crate::engine::{self, EngineOptions};
 use crate::sample::{self, Extents, is_length, parse_extent};
 pub(super) use measure::Latency;
@@ -51,7 +53,7 @@ pub(super) struct BenchArguments {
     #[arg(long, value_name = "AXIS=N", value_parser = parse_extent)]
     shape: Vec<(String, usize)>,
     /// Threads of one run; 0 for one per core
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
     /// Precision of the arithmetic
     #[arg(long, value_enum, default_value_t = Precision::F32)]
@@ -60,8 +62,8 @@ pub(super) struct BenchArguments {
     #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = positive)]
     iterations: Option<usize>,
     /// How long to measure, at least five runs
-    #[arg(long, value_name = "S", default_value_t = 1.0)]
-    seconds: f64,
+    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
+    seconds: Duration,
     /// Show the time of every node and operator
     #[arg(long)]
     profile: bool,
@@ -75,11 +77,6 @@ pub(super) struct BenchArguments {
 enum Precision {
     /// As the model says
     F32,
-}
-
-fn positive(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|&number| number > 0);
-    number.ok_or_else(|| format!("expected a number from 1, found '{text}'"))
 }
 
 /// What `--json` prints.
@@ -110,22 +107,25 @@ struct Input {
 
 pub(super) fn run(arguments: &BenchArguments) -> Result<(), Failure> {
     let figures = measured(arguments).map_err(Failure::Input)?;
-    if arguments.json {
-        let json = serde_json::to_string(&figures).context("cannot write JSON");
-        println!("{}", json.map_err(Failure::No)?);
-    } else {
-        print!("{}", report(&figures));
+    if !arguments.json {
+        return print(&report(&figures)).map_err(Failure::No);
     }
-    Ok(())
+    let json = serde_json::to_string(&figures).context("cannot write JSON");
+    json.and_then(|json| print(&format!("{json}\n"))).map_err(Failure::No)
 }
 
 fn measured(arguments: &BenchArguments) -> Result<Figures> {
     let name = arguments.model.display().to_string();
+    ensure!(
+        arguments.iterations.is_some() || arguments.seconds > Duration::ZERO,
+        "--seconds: expected above 0"
+    );
     let options = EngineOptions::from_environment(arguments.threads)?;
     let begun = Instant::now();
     let model = engine::open_unchecked(&arguments.model, &options)?.model;
-    let extents = extents(arguments, &model);
+    let extents = extents(arguments, &model).with_context(|| name.clone())?;
     let shapes = extents.shapes(model.signature())?;
+    check_sizes(&model, &shapes, options.runtime().memory_limit_bytes)?;
     model.prepare(&shapes).with_context(|| name.clone())?;
     let load = begun.elapsed();
     let inputs = sample::inputs(model.signature(), &extents)?;
@@ -153,10 +153,14 @@ fn measured(arguments: &BenchArguments) -> Result<Figures> {
     })
 }
 
-fn extents(arguments: &BenchArguments, model: &Model) -> Extents {
-    let mut named: std::collections::BTreeMap<String, usize> =
-        arguments.shape.iter().cloned().collect();
-    if arguments.seq_len.is_none() {
+fn extents(arguments: &BenchArguments, model: &Model) -> Result<Extents> {
+    let named = arguments.shape.iter().cloned().collect();
+    let asked = Extents { named, batch: Some(arguments.batch), length: arguments.seq_len };
+    asked.check(model.signature())?;
+    let mut named = asked.named;
+    if arguments.seq_len.is_some() {
+        sample::check_lengths(model.signature())?;
+    } else {
         let dims = model.signature().inputs.iter().flat_map(|spec| spec.dims.iter().flatten());
         for dim in dims {
             if let landfall_graph::DimSpec::Symbol(axis) = dim
@@ -166,7 +170,21 @@ fn extents(arguments: &BenchArguments, model: &Model) -> Extents {
             }
         }
     }
-    Extents { named, batch: Some(arguments.batch), length: arguments.seq_len }
+    Ok(Extents { named, ..asked })
+}
+
+/// Inputs beyond the limit of working memory would only be refused once they are made.
+fn check_sizes(model: &Model, shapes: &[Shape], limit: usize) -> Result<()> {
+    for (spec, shape) in model.signature().inputs.iter().zip(shapes) {
+        let elements = shape.checked_elements().ok();
+        let bytes = elements.and_then(|elements| elements.checked_mul(spec.dtype.size()));
+        ensure!(
+            bytes.is_some_and(|bytes| bytes <= limit),
+            "input '{}' of shape {shape} exceeds the limit of {limit} bytes of working memory",
+            spec.name
+        );
+    }
+    Ok(())
 }
 
 fn described(model: &Model, shapes: &[Shape]) -> Vec<Input> {
@@ -181,12 +199,6 @@ fn described(model: &Model, shapes: &[Shape]) -> Vec<Input> {
 
 /// The time of every measured run. Outputs stay where the model computed them.
 fn times(arguments: &BenchArguments, model: &Model, inputs: &[Tensor]) -> Result<Vec<Duration>> {
-    let limit = Duration::try_from_secs_f64(arguments.seconds)
-        .with_context(|| format!("--seconds: {} is not a time", arguments.seconds))?;
-    ensure!(
-        arguments.iterations.is_some() || limit > Duration::ZERO,
-        "--seconds: expected above 0"
-    );
     let views: Vec<TensorView<'_>> = inputs.iter().map(Tensor::view).collect();
     let once = || model.run_views(&views, None, &mut |_, _| Ok(()));
     for _ in 0..WARM_UP_ITERATIONS {
@@ -196,7 +208,7 @@ fn times(arguments: &BenchArguments, model: &Model, inputs: &[Tensor]) -> Result
     let begun = Instant::now();
     let is_over = |done: usize| match arguments.iterations {
         Some(wanted) => done >= wanted,
-        None => done >= MIN_ITERATIONS && begun.elapsed() >= limit,
+        None => done >= MIN_ITERATIONS && begun.elapsed() >= arguments.seconds,
     };
     while !is_over(times.len()) {
         let start = Instant::now();

@@ -13,6 +13,8 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use super::Failure;
+use super::arguments::{address, seconds};
+use super::output::print;
 use crate::admin::example_request;
 use crate::config::{ModelFile, ServeConfig, SingleModel};
 use crate::loading::EmbeddedModel;
@@ -45,13 +47,13 @@ pub(super) struct DemoArguments {
     #[arg(long, value_name = "N", default_value_t = 1000.0)]
     rate: f64,
     /// How long to send requests
-    #[arg(long, value_name = "S", default_value_t = 6.0)]
-    seconds: f64,
+    #[arg(long, value_name = "S", default_value = "6", value_parser = seconds)]
+    seconds: Duration,
     /// Go on serving afterwards, until interrupted
     #[arg(long)]
     keep_serving: bool,
     /// Where HTTP listens [default: a free port of this machine]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     http: Option<SocketAddr>,
 }
 
@@ -73,27 +75,28 @@ pub(super) fn run(arguments: &DemoArguments) -> Result<(), Failure> {
 fn pace(arguments: &DemoArguments) -> Result<Pace> {
     let DemoArguments { rate, seconds, .. } = *arguments;
     ensure!(rate > 0.0 && rate <= MAX_RATE, "--rate: expected up to {MAX_RATE}, found {rate}");
-    let duration = Duration::try_from_secs_f64(seconds).context("--seconds")?;
-    Ok(Pace { interval: Duration::from_secs_f64(1.0 / rate), duration, connections: CONNECTIONS })
+    let interval = Duration::from_secs_f64(1.0 / rate);
+    Ok(Pace { interval, duration: seconds, connections: CONNECTIONS })
 }
 
 async fn demonstrate(arguments: &DemoArguments, pace: Pace) -> Result<()> {
     let flights = Flights::embedded()?;
     let running = start_server(arguments).await?;
-    println!(
+    print(&format!(
         "Serving the flights model at http://{}\nReplaying {} flights of November and December \
-         2013, one a request, over {} connections",
+         2013, one a request, over {} connections\n",
         running.http,
         flights.len().min(pace.requests()),
         pace.connections
-    );
+    ))?;
     let replayed = replay::run(running.http, &flights, pace).await?;
-    print!("{}", report(&flights, &replayed));
+    print(&report(&flights, &replayed))?;
     if arguments.keep_serving {
         if let Some(servable) = running.server.catalog.servables().first() {
-            println!("\nStill serving; try\n  {}", example_request(servable, running.http));
+            let example = example_request(servable, running.http);
+            print(&format!("\nStill serving; try\n  {example}\n"))?;
         }
-        println!("Press Ctrl-C to stop.");
+        print("Press Ctrl-C to stop.\n")?;
         tokio::signal::ctrl_c().await.context("cannot wait for Ctrl-C")?;
     }
     running.stop(Duration::ZERO).await?;

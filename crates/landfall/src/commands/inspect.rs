@@ -3,13 +3,16 @@
 mod gather;
 mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
+use landfall_package::{Package, PackageError};
 
 use super::Failure;
-use crate::engine::EngineOptions;
+use super::arguments::threads;
+use super::output::print;
+use crate::engine::{EngineOptions, FileKind, located};
 use crate::sample::{Extents, parse_extent};
 
 const EXAMPLES: &str = "\
@@ -18,7 +21,8 @@ Examples:
   landfall inspect minilm.onnx --shape sequence=128 --json
 
 Free axes count as 1 unless --shape says otherwise: operations, kernels and memory depend on them.
-A model with nodes that Landfall cannot run is inspected all the same; they are listed.";
+A model with nodes that Landfall cannot run is inspected all the same; they are listed.
+--verify ends with 1 and the name of the entry if a package is damaged.";
 
 /// Show a model's signature, operators, size and how each node would run.
 #[derive(Debug, Args)]
@@ -30,8 +34,11 @@ pub(super) struct InspectArguments {
     #[arg(long, value_name = "AXIS=N", value_parser = parse_extent)]
     shape: Vec<(String, usize)>,
     /// Threads to plan for; 0 for one per core
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
+    /// Check every byte of a package against its digests first
+    #[arg(long)]
+    verify: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -41,13 +48,29 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
     let options = EngineOptions::from_environment(arguments.threads).map_err(Failure::Input)?;
     let extents =
         Extents { named: arguments.shape.iter().cloned().collect(), ..Extents::default() };
+    if arguments.verify {
+        verify(&arguments.model)?;
+    }
     let inspection = gather::inspect(&arguments.model, &options, &extents);
     let inspection = inspection.map_err(Failure::Input)?;
-    if arguments.json {
-        let json = serde_json::to_string_pretty(&inspection).context("cannot write JSON");
-        println!("{}", json.map_err(Failure::No)?);
-    } else {
-        print!("{}", report::text(&inspection));
+    if !arguments.json {
+        return print(&report::text(&inspection)).map_err(Failure::No);
     }
-    Ok(())
+    let json = serde_json::to_string_pretty(&inspection).context("cannot write JSON");
+    json.and_then(|json| print(&format!("{json}\n"))).map_err(Failure::No)
+}
+
+/// Fails with "no" if a package is damaged, wherever it is.
+fn verify(path: &Path) -> Result<(), Failure> {
+    if FileKind::of(path).map_err(Failure::Input)? != FileKind::Package {
+        let problem = "--verify: only packages (.landfall) hold digests";
+        return Err(Failure::Input(anyhow!("{}: {problem}", path.display())));
+    }
+    let package = Package::open(path).map_err(|error| {
+        let is_unread = matches!(&error, PackageError::File { problem, .. }
+            if matches!(**problem, PackageError::Io { .. } | PackageError::Format { .. }));
+        let error = located(path, FileKind::Package, error.into());
+        if is_unread { Failure::Input(error) } else { Failure::No(error) }
+    })?;
+    package.verify().with_context(|| path.display().to_string()).map_err(Failure::No)
 }

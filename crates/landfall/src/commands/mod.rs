@@ -1,12 +1,17 @@
 //! The command line: one file per command.
 //!
 //! Every command ends with 0 if it did what was asked, 1 if it ran and the answer is no, 2 if its
-//! arguments or input are wrong.
+//! arguments or input are wrong, and 128 and its number if a signal ended it.
 
+mod arguments;
 mod bench;
 mod demo;
 mod inspect;
+#[cfg(feature = "score")]
+mod interrupt;
+mod output;
 mod package;
+mod paths;
 mod run;
 #[cfg(feature = "score")]
 mod score;
@@ -18,6 +23,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+#[cfg(feature = "score")]
+use tokio::signal::unix::SignalKind;
 
 use crate::loading::{ModelFiles, OpenModel};
 
@@ -48,6 +55,9 @@ enum Failure {
     No(anyhow::Error),
     /// Its arguments or input are wrong.
     Input(anyhow::Error),
+    /// A signal ended it.
+    #[cfg(feature = "score")]
+    Signal(anyhow::Error, SignalKind),
 }
 
 /// Runs the command that this process was started with.
@@ -66,13 +76,15 @@ pub fn main_with(opener: Arc<dyn OpenModel>) -> ExitCode {
         Command::Package(arguments) => package::run(&arguments),
         Command::Serve(arguments) => serve::run(arguments, opener),
         #[cfg(feature = "score")]
-        Command::Score(arguments) => score::run(&arguments),
+        Command::Score(arguments) => score::run(arguments),
         Command::Demo(arguments) => demo::run(&arguments),
     };
     let (error, code) = match done {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::No(error)) => (error, 1),
         Err(Failure::Input(error)) => (error, 2),
+        #[cfg(feature = "score")]
+        Err(Failure::Signal(error, signal)) => (error, 128 + signal.as_raw_value() as u8),
     };
     let _ = writeln!(std::io::stderr(), "error: {error:#}");
     ExitCode::from(code)

@@ -1,5 +1,8 @@
 //! `landfall package`: a model and everything needed to serve it, in one file.
 
+mod golden;
+
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,14 +12,17 @@ use clap::Args;
 use landfall_graph::Graph;
 use landfall_package::steps::Resolved;
 use landfall_package::{
-    Golden, ModelConfig, Package, PackageBuilder, Provenance, ServingDefaults, Source, Tolerance,
+    ModelConfig, Package, PackageBuilder, Provenance, ServingDefaults, Source, Tolerance,
 };
 use landfall_predict::pipeline::{Limits, Pipeline};
-use landfall_runtime::Model;
-use landfall_tensor::Buffer;
+use landfall_runtime::{Cpu, Isa, Model};
+use landfall_tensor::{Buffer, Tensor};
 
 use super::Failure;
+use super::output::print;
+use super::paths::Paths;
 use super::run::arrange;
+use crate::config::MAX_THREADS;
 use crate::engine::{self, AssetFolder, EngineOptions, Opened};
 use crate::npz::{self, Arrays};
 use crate::sample::{self, Extents};
@@ -31,7 +37,11 @@ Examples:
   landfall package model.onnx -o model.landfall --golden inputs.npz
       loading then checks that these inputs give the outputs that they give now
 
-The same model, manifest and golden inputs make the same bytes.";
+The same model, manifest and golden inputs make the same bytes, on every machine and whatever
+LANDFALL_ISA says. To that end expected outputs are those of the scalar kernels, which can take
+a while for large models. Loading allows outputs to be off by 1e-5 + 1e-4 of their size, or by
+more if the instruction sets of this machine differ by more; `tolerance: {absolute: A, relative: R}`
+in the manifest fixes it, where the bytes must not depend on what was measured here.";
 
 /// Rows of golden inputs that are made up: as many as the first request most likely has, so that
 /// checking them prepares for it.
@@ -66,21 +76,24 @@ pub(super) struct PackageArguments {
 
 pub(super) fn run(arguments: &PackageArguments) -> Result<(), Failure> {
     let written = package(arguments).map_err(Failure::Input)?;
-    if arguments.json {
-        println!("{written}");
-        return Ok(());
-    }
-    println!("{}", arguments.output.display());
+    let mut text = format!("{}\n", arguments.output.display());
     for key in ["name", "bytes", "digest", "constants", "packed", "golden"] {
-        println!("  {key:<11}{}", written[key].to_string().trim_matches('"'));
+        text.push_str(&format!("  {key:<11}{}\n", written[key].to_string().trim_matches('"')));
     }
-    Ok(())
+    print(&if arguments.json { format!("{written}\n") } else { text }).map_err(Failure::No)
 }
 
 /// Writes the package; what it holds, for people and programs.
 fn package(arguments: &PackageArguments) -> Result<serde_json::Value> {
-    // Results must not depend on the machine's number of cores.
-    let options = EngineOptions::from_environment(1)?;
+    let paths = Paths::default().read("the model", &arguments.model);
+    let given = [("--manifest", &arguments.manifest), ("--golden", &arguments.golden)];
+    let given = given.into_iter().filter_map(|(name, path)| Some((name, path.as_deref()?)));
+    given
+        .fold(paths, |paths, (name, path)| paths.read(name, path))
+        .write("--output", &arguments.output)?;
+    // What is packaged must depend neither on the machine's cores nor on its instruction sets.
+    let cpu = Cpu::with_isa(Isa::Reference)?;
+    let options = EngineOptions { cpu, ..EngineOptions::from_environment(1)? };
     let prepared = engine::prepare(&arguments.model, &options)?;
     let mut builder = PackageBuilder::from_graph(&prepared.graph);
     builder.model = declared(arguments)?;
@@ -90,12 +103,18 @@ fn package(arguments: &PackageArguments) -> Result<serde_json::Value> {
     }
     builder.provenance = provenance(&arguments.model)?;
     let folder = arguments.manifest.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-    add_assets(&mut builder, &AssetFolder::new(folder))?;
-    let opened = compile(&builder, &options)?;
+    add_assets(&mut builder, folder, &arguments.output)?;
+    let opened = compile(&builder, &options, BTreeMap::new())?;
     let inputs = golden_inputs(arguments, &opened)?;
-    builder.golden = vec![golden(&opened, inputs)?];
+    // Weights are packed when the first run needs them.
+    let outputs = golden::run(&opened, &inputs)?;
+    let packed = opened.model.packed();
+    let case = golden::case(inputs, outputs, builder.model.tolerance, |cpu| {
+        compile(&builder, &EngineOptions { cpu, ..options.clone() }, packed.clone())
+    })?;
+    builder.golden = vec![case];
     if !arguments.plain {
-        builder.packed = opened.model.packed();
+        builder.packed = packed;
     }
     builder.write(&arguments.output)?;
     let package = Package::open(&arguments.output)?;
@@ -115,9 +134,32 @@ fn declared(arguments: &PackageArguments) -> Result<ModelConfig> {
     let read = || -> Result<ModelConfig> {
         let bytes = std::fs::metadata(path)?.len();
         ensure!(bytes <= MAX_MANIFEST_BYTES, "{bytes} bytes, at most {MAX_MANIFEST_BYTES}");
-        Ok(serde_saphyr::from_str(&std::fs::read_to_string(path)?)?)
+        let declared: ModelConfig = serde_saphyr::from_str(&std::fs::read_to_string(path)?)?;
+        check(&declared)?;
+        Ok(declared)
     };
     read().with_context(|| path.display().to_string())
+}
+
+fn check(declared: &ModelConfig) -> Result<()> {
+    let name = &declared.name;
+    ensure!(
+        !name.contains(['/', '\\']) && !name.chars().any(char::is_control) && name != "..",
+        "name: expected one without '/' and '\\', such as 'flights', found {name:?}"
+    );
+    let threads = declared.serving.threads.unwrap_or(1);
+    ensure!(
+        (1..=MAX_THREADS).contains(&threads),
+        "serving: threads: expected 1 to {MAX_THREADS}, found {threads}"
+    );
+    let Tolerance { absolute, relative } = declared.tolerance.unwrap_or_default();
+    for (field, value) in [("absolute", absolute), ("relative", relative)] {
+        ensure!(
+            value >= 0.0 && value.is_finite(),
+            "tolerance: {field}: expected a number from 0, found {value}"
+        );
+    }
+    Ok(())
 }
 
 fn provenance(model: &Path) -> Result<Provenance> {
@@ -128,19 +170,25 @@ fn provenance(model: &Path) -> Result<Provenance> {
     Ok(Provenance { tool: format!("landfall {SERVER_VERSION}"), source })
 }
 
-fn add_assets(builder: &mut PackageBuilder, folder: &AssetFolder) -> Result<()> {
+fn add_assets(builder: &mut PackageBuilder, folder: &Path, output: &Path) -> Result<()> {
     let (pre, post) = (&builder.model.preprocess, &builder.model.postprocess);
     let resolved = Resolved::new(pre, post, &builder.signature)?;
     for (place, name) in resolved.assets() {
-        let bytes = folder.read(name).with_context(|| place.to_owned())?;
+        let asset = format!("the asset '{name}'");
+        Paths::default().read(&asset, &folder.join(name)).write("--output", output)?;
+        let bytes = AssetFolder::new(folder).read(name).with_context(|| place.to_owned())?;
         builder.assets.insert(name.to_owned(), bytes);
     }
     Ok(())
 }
 
 /// The model as a loader will see it: packed weights are kept by the ids of the graph that the
-/// package's text gives, which need not be those of the graph in memory.
-fn compile(builder: &PackageBuilder, options: &EngineOptions) -> Result<Opened> {
+/// package's text gives, which need not be those of the graph in memory. Those at hand are used.
+fn compile(
+    builder: &PackageBuilder,
+    options: &EngineOptions,
+    packed: BTreeMap<String, Tensor>,
+) -> Result<Opened> {
     let graph: Graph = landfall_graph::text::parse(&builder.graph_text, &builder.constants)
         .map_err(|error| anyhow::anyhow!("the graph's text cannot be read back: {error}"))?;
     let asset = |name: &str| {
@@ -155,7 +203,7 @@ fn compile(builder: &PackageBuilder, options: &EngineOptions) -> Result<Opened> 
         Limits::default(),
     )?;
     Ok(Opened {
-        model: Arc::new(Model::compile(graph, &options.runtime())?),
+        model: Arc::new(Model::compile_with(graph, &options.runtime(), packed)?),
         steps: (!pipeline.is_identity()).then(|| Arc::new(pipeline)),
         platform: "landfall",
         serving: ServingDefaults::default(),
@@ -179,15 +227,6 @@ fn golden_inputs(arguments: &PackageArguments, opened: &Opened) -> Result<Arrays
         }
     };
     Ok(signature.inputs.iter().map(|spec| spec.name.clone()).zip(tensors).collect())
-}
-
-fn golden(opened: &Opened, inputs: Arrays) -> Result<Golden> {
-    let tensors: Vec<_> = inputs.iter().map(|(_, tensor)| tensor.clone()).collect();
-    let outputs = opened.predict(&tensors).context(
-        "the golden inputs cannot be run; give ones that the model can take with --golden",
-    )?;
-    let names = opened.signature().outputs.iter().map(|spec| spec.name.clone());
-    Ok(Golden { inputs, outputs: names.zip(outputs).collect(), tolerance: Tolerance::default() })
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ use landfall_graph::{Dims, Signature, TensorSpec};
 use landfall_tensor::{Buffer, DType, Tensor};
 
 use super::Failure;
+use super::arguments::threads;
+use super::output::print;
+use super::paths::Paths;
 use super::table::{Table, preview};
 use crate::engine::{self, EngineOptions};
 use crate::npz::{self, Arrays};
@@ -32,15 +35,23 @@ pub(super) struct RunArguments {
     #[arg(long, short, value_name = "NPZ")]
     output: Option<PathBuf>,
     /// Threads to use; 0 for one per core
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
 }
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
-    predict(arguments).map_err(Failure::Input)
+    let outputs = predict(arguments).map_err(Failure::Input)?;
+    match &arguments.output {
+        Some(path) => npz::write(path, &outputs).map_err(|error| Failure::Input(error.into())),
+        None => print(&summary(&outputs)).map_err(Failure::No),
+    }
 }
 
-fn predict(arguments: &RunArguments) -> Result<()> {
+fn predict(arguments: &RunArguments) -> Result<Arrays> {
+    let paths = Paths::default().read("the model", &arguments.model);
+    if let Some(output) = &arguments.output {
+        paths.read("--input", &arguments.input).write("--output", output)?;
+    }
     let options = EngineOptions::from_environment(arguments.threads)?;
     let arrays = npz::read(&arguments.input)?;
     let opened = engine::open(&arguments.model, &options)?;
@@ -49,12 +60,7 @@ fn predict(arguments: &RunArguments) -> Result<()> {
         arrange(signature, arrays).with_context(|| arguments.input.display().to_string())?;
     let outputs = opened.predict(&inputs).with_context(|| arguments.model.display().to_string())?;
     let names = signature.outputs.iter().map(|spec| spec.name.clone());
-    let named: Arrays = names.zip(outputs).collect();
-    match &arguments.output {
-        Some(path) => npz::write(path, &named)?,
-        None => print!("{}", summary(&named)),
-    }
-    Ok(())
+    Ok(names.zip(outputs).collect())
 }
 
 /// The arrays as the model's inputs, in its order.

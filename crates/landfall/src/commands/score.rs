@@ -27,6 +27,10 @@ use landfall_predict::{BulkOptions, Servable, ServingConfig};
 use landfall_tensor::FileAccess;
 
 use super::Failure;
+use super::arguments::{positive, threads};
+use super::interrupt::interruptible;
+use super::output::print;
+use super::paths::Paths;
 use crate::clock::MachineClock;
 use crate::engine;
 use crate::loading::{ModelFiles, OpenModel};
@@ -62,33 +66,35 @@ pub(super) struct ScoreArguments {
     /// Columns to write beside the outputs
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     keep: Vec<String>,
-    /// Where rows go that cannot be scored [default: beside the output, ending in quarantine.jsonl]
+    /// Where rows go that cannot be scored [default: the output's name and .quarantine.jsonl]; a
+    /// file of that name is gone afterwards if all rows could be scored
     #[arg(long, value_name = "FILE")]
     quarantine: Option<PathBuf>,
     /// The most rows of one run
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = positive)]
     batch_rows: usize,
     /// Threads, each scoring batches of its own; 0 for one per core
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
     /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(arguments: &ScoreArguments) -> Result<(), Failure> {
+pub(super) fn run(arguments: ScoreArguments) -> Result<(), Failure> {
     let begun = Instant::now();
-    let totals = score(arguments).map_err(Failure::Input)?;
-    report(arguments, &totals, begun.elapsed());
+    let is_json = arguments.json;
+    let totals = interruptible(move || score(&arguments).map_err(Failure::Input))?;
+    print(&report(is_json, &totals, begun.elapsed())).map_err(Failure::No)?;
     if totals.scored == 0 && totals.quarantined > 0 {
         return Err(Failure::No(anyhow!("no row could be scored; see the quarantine file")));
     }
     Ok(())
 }
 
-fn report(arguments: &ScoreArguments, totals: &Totals, elapsed: Duration) {
+fn report(is_json: bool, totals: &Totals, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64();
-    if arguments.json {
+    if is_json {
         let json = serde_json::json!({
             "rows_scored": totals.scored,
             "rows_quarantined": totals.quarantined,
@@ -96,19 +102,20 @@ fn report(arguments: &ScoreArguments, totals: &Totals, elapsed: Duration) {
             "outputs": totals.outputs,
             "quarantine": totals.quarantine_files,
         });
-        return println!("{json}");
+        return format!("{json}\n");
     }
     let rate = totals.scored as f64 / seconds.max(f64::MIN_POSITIVE);
-    println!("scored {} rows in {seconds:.2} s ({rate:.0} a second)", totals.scored);
-    for path in &totals.outputs {
-        println!("  {}", path.display());
-    }
+    let list = |paths: &[PathBuf]| -> String {
+        paths.iter().map(|path| format!("  {}\n", path.display())).collect()
+    };
+    let mut text =
+        format!("scored {} rows in {seconds:.2} s ({rate:.0} a second)\n", totals.scored);
+    text.push_str(&list(&totals.outputs));
     if totals.quarantined > 0 {
-        println!("{} rows could not be scored", totals.quarantined);
-        for path in &totals.quarantine_files {
-            println!("  {}", path.display());
-        }
+        text.push_str(&format!("{} rows could not be scored\n", totals.quarantined));
+        text.push_str(&list(&totals.quarantine_files));
     }
+    text
 }
 
 fn score(arguments: &ScoreArguments) -> Result<Totals> {
@@ -121,7 +128,7 @@ fn score(arguments: &ScoreArguments) -> Result<Totals> {
         servable,
         mapping,
         keep: arguments.keep.clone(),
-        bulk: BulkOptions { batch_rows: arguments.batch_rows.max(1), threads },
+        bulk: BulkOptions { batch_rows: arguments.batch_rows, threads },
         progress: progress(),
     };
     job.check()?;
@@ -167,14 +174,24 @@ fn input_files(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
 
 type Part = (Vec<PathBuf>, PathBuf, PathBuf);
 
-/// Which files go to which output and quarantine file.
+/// Which files go to which output and quarantine file. None of them is another, nor the model.
 fn outputs(arguments: &ScoreArguments, inputs: &[PathBuf]) -> Result<Vec<Part>> {
+    let parts = parts(arguments, inputs)?;
+    let mut paths = Paths::default().read("the model", &arguments.model);
+    for input in inputs {
+        paths = paths.read("--input", input);
+    }
+    for (_, output, quarantine) in &parts {
+        paths = paths.write("--output", output)?.write("--quarantine", quarantine)?;
+    }
+    Ok(parts)
+}
+
+fn parts(arguments: &ScoreArguments, inputs: &[PathBuf]) -> Result<Vec<Part>> {
     let output = &arguments.output;
     if output.extension().is_some() && !output.is_dir() {
         Format::of(output)?;
-        ensure!(!inputs.contains(output), "{}: is an input too", output.display());
-        let beside = || output.with_extension("quarantine.jsonl");
-        let quarantine = arguments.quarantine.clone().unwrap_or_else(beside);
+        let quarantine = arguments.quarantine.clone().unwrap_or_else(|| quarantine_of(output));
         return Ok(vec![(inputs.to_vec(), output.clone(), quarantine)]);
     }
     ensure!(
@@ -190,11 +207,17 @@ fn outputs(arguments: &ScoreArguments, inputs: &[PathBuf]) -> Result<Vec<Part>> 
             bail!("two inputs are named '{stem}': their outputs would be one file");
         }
         let scored = output.join(format!("{stem}.parquet"));
-        ensure!(scored != *input, "{}: is an input too", scored.display());
-        let quarantine = output.join(format!("{stem}.quarantine.jsonl"));
+        let quarantine = quarantine_of(&scored);
         parts.push((vec![input.clone()], scored, quarantine));
     }
     Ok(parts)
+}
+
+/// The name keeps the output's ending: outputs that differ in nothing else share no quarantine.
+fn quarantine_of(output: &Path) -> PathBuf {
+    let mut name = output.file_name().unwrap_or_default().to_owned();
+    name.push(".quarantine.jsonl");
+    output.with_file_name(name)
 }
 
 /// A bar on a terminal, nothing in a pipe.

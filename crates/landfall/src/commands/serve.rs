@@ -11,6 +11,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
+use super::arguments::{address, seconds, threads};
 use crate::admin::example_request;
 use crate::config::{ModelFile, ServeConfig, SingleModel, read_serve_file};
 use crate::loading::OpenModel;
@@ -36,20 +37,20 @@ pub(super) struct ServeArguments {
     #[arg(env = "LANDFALL_TARGET", default_value = "models")]
     target: PathBuf,
     /// Where HTTP listens [default: 0.0.0.0:8000]
-    #[arg(long, value_name = "ADDR", env = "LANDFALL_HTTP")]
+    #[arg(long, value_name = "ADDR", value_parser = address, env = "LANDFALL_HTTP")]
     http: Option<SocketAddr>,
     /// Where gRPC listens [default: 0.0.0.0:8001]
-    #[arg(long, value_name = "ADDR", env = "LANDFALL_GRPC")]
+    #[arg(long, value_name = "ADDR", value_parser = address, env = "LANDFALL_GRPC")]
     grpc: Option<SocketAddr>,
     /// Where the status page, the metrics and model control listen [default: 127.0.0.1:8002]
-    #[arg(long, value_name = "ADDR", env = "LANDFALL_ADMIN")]
+    #[arg(long, value_name = "ADDR", value_parser = address, env = "LANDFALL_ADMIN")]
     admin: Option<SocketAddr>,
     /// Let the public listeners load and unload models too
     #[arg(long, env = "LANDFALL_ALLOW_REPOSITORY_CONTROL")]
     allow_repository_control: bool,
     /// Seconds between looks at the repository folder; 0 to look only once [default: 2]
-    #[arg(long, value_name = "SECONDS", env = "LANDFALL_POLL_SECONDS")]
-    poll_seconds: Option<f64>,
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, env = "LANDFALL_POLL_SECONDS")]
+    poll_seconds: Option<Duration>,
     /// Map model files rather than read them: loads faster and shares memory, but a file that is
     /// overwritten in place can end the server
     #[arg(long, env = "LANDFALL_MAP_FILES")]
@@ -58,7 +59,7 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "BYTES", env = "LANDFALL_MAX_BODY_BYTES")]
     max_body_bytes: Option<usize>,
     /// Threads that serve sockets [default: one per core]
-    #[arg(long, value_name = "N", env = "LANDFALL_WORKERS")]
+    #[arg(long, value_name = "N", value_parser = threads, env = "LANDFALL_WORKERS")]
     workers: Option<usize>,
     /// The form of log lines
     #[arg(long, value_enum, default_value_t, env = "LANDFALL_LOG_FORMAT")]
@@ -110,16 +111,13 @@ fn configure(arguments: &ServeArguments) -> anyhow::Result<ServeConfig> {
     config.http = arguments.http.unwrap_or(config.http);
     config.grpc = arguments.grpc.unwrap_or(config.grpc);
     config.admin = arguments.admin.unwrap_or(config.admin);
+    config.poll = arguments.poll_seconds.unwrap_or(config.poll);
     config.workers = arguments.workers.unwrap_or(config.workers);
     let max_body_bytes = &mut config.limits.max_body_bytes;
     *max_body_bytes = arguments.max_body_bytes.unwrap_or(*max_body_bytes);
     config.map_files |= arguments.map_files;
     if arguments.allow_repository_control {
         config.repository_control = RepositoryControl::Public;
-    }
-    if let Some(seconds) = arguments.poll_seconds {
-        config.poll = Duration::try_from_secs_f64(seconds)
-            .with_context(|| format!("--poll-seconds: {seconds} is not a time"))?;
     }
     Ok(config)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::config::{ModelFile, ServeConfig, SingleModel};
+use crate::config::{MAX_THREADS, ModelFile, ServeConfig, SingleModel};
 use crate::serving::RepositoryControl;
 
 /// A configuration file that cannot be used.
@@ -129,6 +129,10 @@ impl ServeFile {
                 twice.name
             ));
         }
+        if config.workers > MAX_THREADS {
+            let found = config.workers;
+            return Err(format!("workers: expected 0 to {MAX_THREADS}, found {found}"));
+        }
         if config.limits.max_connections == 0 {
             return Err("max_connections: expected 1 or more, found 0".to_owned());
         }
@@ -181,6 +185,7 @@ mod tests {
         assert!(parse("poll_seconds: -1").unwrap_err().contains("poll_seconds"));
         assert!(parse("models: [{name: a}]").unwrap_err().contains("path"));
         assert!(parse("max_connections: 0").unwrap_err().contains("max_connections"));
+        assert!(parse("workers: 100000").unwrap_err().contains("workers: expected 0 to 1024"));
         let twice = "models: [{name: a, path: a.onnx}, {name: a, path: b.onnx, version: 2}]";
         assert!(parse(twice).unwrap_err().contains("'a' is given twice"));
     }

@@ -13,6 +13,9 @@ pub use model::{ModelFile, WarmUp, read_model_file};
 
 use crate::serving::{Limits, RepositoryControl};
 
+/// Threads that any setting may ask for.
+pub const MAX_THREADS: usize = 1024;
+
 /// A model given as one file.
 #[derive(Debug, Clone)]
 pub struct SingleModel {

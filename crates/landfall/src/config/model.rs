@@ -13,6 +13,7 @@ use landfall_predict::{
 use landfall_tensor::{Shape, Tensor};
 use serde::Deserialize;
 
+use super::MAX_THREADS;
 use super::file::{ConfigError, read_yaml};
 
 /// The file as written. Every field is optional; unknown ones are errors.
@@ -139,6 +140,11 @@ impl ModelFile {
         )?;
         at_least_one("max_queue_rows", self.max_queue_rows, &mut config.max_queue_rows)?;
         at_least_one("instances", self.instances, &mut config.instances)?;
+        for (field, value) in [("instances", self.instances), ("threads", self.threads)] {
+            if let Some(value) = value.filter(|&value| value > MAX_THREADS) {
+                return Err(format!("{field}: expected at most {MAX_THREADS}, found {value}"));
+            }
+        }
         config.batching = match self.batching {
             None | Some(BatchingName::Auto) => Batching::Auto,
             Some(BatchingName::Required) => Batching::Required,
@@ -230,7 +236,13 @@ mod tests {
 
     #[test]
     fn impossible_values_are_refused() {
-        for text in ["instances: 0", "max_batch_rows: 0", "default_priority: 9"] {
+        for text in [
+            "instances: 0",
+            "instances: 1025",
+            "threads: 100000",
+            "max_batch_rows: 0",
+            "default_priority: 9",
+        ] {
             assert!(parse(text).serving().is_err(), "{text}");
         }
         assert!(serde_saphyr::from_str::<ModelFile>("instancs: 1").is_err());

@@ -35,6 +35,46 @@ fn check_case(opened: &Opened, case: &Golden) -> Result<()> {
 
 /// Fails unless `found` is `expected`: floats within the tolerance, all else equal.
 fn compare(expected: &Tensor, found: &Tensor, tolerance: Tolerance) -> Result<()> {
+    let Some((expected, found)) = both(expected, found)? else { return Ok(()) };
+    for (index, (a, b)) in expected.into_iter().zip(found).enumerate() {
+        let bound = tolerance.absolute + tolerance.relative * a.abs();
+        let same = a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= bound;
+        if !same {
+            bail!("element {index}: expected {a}, found {b}, which is off by more than {bound:e}");
+        }
+    }
+    Ok(())
+}
+
+/// How far a tensor is from the one expected.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Excess {
+    /// The largest difference beyond what the relative tolerance covers.
+    pub absolute: f64,
+    /// The largest finite magnitude expected.
+    pub scale: f64,
+}
+
+/// How far `found` is from `expected`. Fails where no tolerance helps.
+pub fn excess(expected: &Tensor, found: &Tensor, relative: f64) -> Result<Excess> {
+    let mut excess = Excess { absolute: 0.0, scale: 0.0 };
+    let Some((expected, found)) = both(expected, found)? else { return Ok(excess) };
+    for (index, (a, b)) in expected.into_iter().zip(found).enumerate() {
+        if a.is_finite() {
+            excess.scale = excess.scale.max(a.abs());
+        }
+        if a == b || (a.is_nan() && b.is_nan()) {
+            continue;
+        }
+        let absolute = (a - b).abs() - relative * a.abs();
+        ensure!(absolute.is_finite(), "element {index}: expected {a}, found {b}");
+        excess.absolute = excess.absolute.max(absolute);
+    }
+    Ok(excess)
+}
+
+/// The elements of two float tensors of one shape; `None` for other types, which have to be equal.
+fn both(expected: &Tensor, found: &Tensor) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
     ensure!(
         expected.dtype() == found.dtype() && expected.shape() == found.shape(),
         "expected {} {}, found {} {}",
@@ -45,16 +85,9 @@ fn compare(expected: &Tensor, found: &Tensor, tolerance: Tolerance) -> Result<()
     );
     let (Some(a), Some(b)) = (floats(expected)?, floats(found)?) else {
         ensure!(expected == found, "expected other elements");
-        return Ok(());
+        return Ok(None);
     };
-    for (index, (a, b)) in a.into_iter().zip(b).enumerate() {
-        let bound = tolerance.absolute + tolerance.relative * a.abs();
-        let same = a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= bound;
-        if !same {
-            bail!("element {index}: expected {a}, found {b}, which is off by more than {bound:e}");
-        }
-    }
-    Ok(())
+    Ok(Some((a, b)))
 }
 
 /// The elements of a float tensor; `None` for other types.

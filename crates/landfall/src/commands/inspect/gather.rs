@@ -104,6 +104,7 @@ pub(super) fn inspect(
         FileKind::Package => Some(inspection.unpack(path)?),
     };
     if let Some(graph) = graph {
+        extents.check(&graph.signature())?;
         inspection.lower(graph, options, extents);
     }
     Ok(inspection)
@@ -126,7 +127,7 @@ impl Inspection {
                 self.unsupported = unsupported.collect();
                 return Ok(None);
             }
-            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+            Err(error) => return Err(engine::located(path, FileKind::Onnx, error.into())),
         };
         let metadata = &imported.metadata;
         let opset = |(domain, version): (&String, &i64)| format!("{domain} {version}");
@@ -157,7 +158,8 @@ impl Inspection {
 
     /// Reads a package, whose graph is optimised already.
     fn unpack(&mut self, path: &Path) -> Result<Graph> {
-        let package = Package::open(path)?;
+        let package = Package::open(path)
+            .map_err(|error| engine::located(path, FileKind::Package, error.into()))?;
         let graph = package.graph().with_context(|| path.display().to_string())?;
         self.describe(&graph);
         let outer = &package.steps().outer;

@@ -5,6 +5,9 @@ use std::fmt::Write;
 use super::gather::{Extent, Inspection, Spec};
 use crate::commands::table::Table;
 
+/// Characters of a name that values are aligned behind; longer ones push theirs to the right.
+const MAX_NAME: usize = 24;
+
 /// The whole report.
 pub(super) fn text(inspection: &Inspection) -> String {
     let mut text = format!("{}\n", inspection.model);
@@ -22,9 +25,11 @@ pub(super) fn text(inspection: &Inspection) -> String {
 }
 
 fn head(inspection: &Inspection, text: &mut String) {
+    let longest = inspection.metadata.keys().map(|name| name.chars().count()).max();
+    let width = longest.unwrap_or(0).clamp(10, MAX_NAME) + 2;
     let mut line = |name: &str, value: String| {
         if !value.is_empty() {
-            let _ = writeln!(text, "  {name:<12}{value}");
+            let _ = writeln!(text, "  {name:<width$}{}{value}", gap(name, width));
         }
     };
     for (name, value) in &inspection.metadata {
@@ -56,6 +61,11 @@ fn head(inspection: &Inspection, text: &mut String) {
             ),
         );
     }
+}
+
+/// A gap after a name that fills its column.
+fn gap(name: &str, width: usize) -> &'static str {
+    if name.chars().count() + 2 > width { "  " } else { "" }
 }
 
 /// The shapes that a figure is for, if the model leaves any open.
@@ -103,4 +113,21 @@ fn lowering(inspection: &Inspection, text: &mut String) {
         table.row([node.name.clone(), operator, kernel, isa, precision, node.reason.clone()]);
     }
     let _ = write!(text, "\n{table}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_values_do_not_touch() {
+        let long = "a_property_with_a_name_of_many_letters".to_owned();
+        let metadata = [("producer_version", "1"), (&long, "2"), ("x", "3")];
+        let metadata = metadata.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let inspection = Inspection { metadata: metadata.into(), ..Inspection::default() };
+        let text = text(&inspection);
+        assert!(text.contains(&format!("\n  {:<26}1\n", "producer_version")), "{text}");
+        assert!(text.contains(&format!("\n  {long}  2\n")), "{text}");
+        assert!(text.contains(&format!("\n  {:<26}0.00 MB\n", "size")), "{text}");
+    }
 }

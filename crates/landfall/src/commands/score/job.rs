@@ -9,9 +9,11 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow, bail, ensure};
 use arrow_array::types::UInt64Type;
 use arrow_array::{ArrayRef, PrimitiveArray, RecordBatch};
-use arrow_schema::Schema;
+use arrow_schema::{Schema, SchemaRef};
 use indicatif::ProgressBar;
+use landfall_graph::DimSpec;
 use landfall_predict::{BulkError, BulkOptions, Columns, Scored, Servable, score};
+use landfall_tensor::{Shape, Tensor};
 
 use super::mapping::Mapping;
 use super::quarantine::{Quarantine, row_json};
@@ -52,6 +54,8 @@ struct Shared {
     fed: VecDeque<Fed>,
     next: u64,
     quarantine: Quarantine,
+    /// Columns of the file being read.
+    schema: Option<SchemaRef>,
 }
 
 impl Job {
@@ -73,8 +77,8 @@ impl Job {
         quarantine: &Path,
         totals: &mut Totals,
     ) -> Result<()> {
-        let quarantine = Quarantine::new(quarantine);
-        let shared = Shared { fed: VecDeque::new(), next: 0, quarantine };
+        let quarantine = Quarantine::new(quarantine)?;
+        let shared = Shared { fed: VecDeque::new(), next: 0, quarantine, schema: None };
         let shared = Rc::new(RefCell::new(shared));
         let feed = self.feed(files, Rc::clone(&shared));
         let scored = score(&self.servable, feed, self.bulk).map_err(|error| anyhow!(error))?;
@@ -96,17 +100,34 @@ impl Job {
             sink.write(&batch)?;
             totals.scored += batch.num_rows() as u64;
         }
+        let Ok(shared) = Rc::try_unwrap(shared) else {
+            bail!("the files are still being read: a bug in Landfall");
+        };
+        let Shared { quarantine, schema, .. } = shared.into_inner();
+        if let (None, 0, Some(schema)) = (&sink, quarantine.rows(), schema) {
+            let batch = self.empty(&schema, format)?;
+            sink.insert(Sink::create(output, &batch.schema())?).write(&batch)?;
+        }
+        totals.quarantined += quarantine.rows();
+        // First: rows that are missing in an output are to be found by then.
+        totals.quarantine_files.extend(quarantine.finish()?);
         if let Some(sink) = sink {
             sink.finish()?;
             totals.outputs.push(output.to_owned());
         }
-        let Ok(shared) = Rc::try_unwrap(shared) else {
-            bail!("the files are still being read: a bug in Landfall");
-        };
-        let quarantine = shared.into_inner().quarantine;
-        totals.quarantined += quarantine.rows();
-        totals.quarantine_files.extend(quarantine.finish()?);
         Ok(())
+    }
+
+    /// What the output of no rows looks like. An extent that the model leaves open counts as 1.
+    fn empty(&self, schema: &SchemaRef, format: Format) -> Result<RecordBatch> {
+        let outputs = self.servable.signature().outputs.iter().map(|spec| {
+            let row = spec.dims.iter().flatten().skip(1);
+            let row = row.map(|dim| if let DimSpec::Known(extent) = dim { *extent } else { 1 });
+            let shape: Shape = std::iter::once(0).chain(row).collect();
+            Ok((spec.name.clone(), Tensor::zeros(spec.dtype, shape)?))
+        });
+        let outputs: Columns = outputs.collect::<Result<_>>()?;
+        self.beside_kept(&RecordBatch::new_empty(Arc::clone(schema)), &outputs, format)
     }
 
     /// The inputs of every chunk, remembered until its results are written.
@@ -124,6 +145,7 @@ impl Job {
             let file: Arc<Path> = Arc::from(path.as_path());
             let (chunks, failed) = match source::open(path, &wanted, &lists) {
                 Ok(source) => {
+                    shared.borrow_mut().schema = Some(source.schema);
                     self.progress.inc_length(source.rows.unwrap_or(0));
                     (Some(source.chunks), None)
                 }
@@ -192,6 +214,16 @@ impl Job {
             true => rows,
             false => select(&rows, good.collect())?,
         };
+        Ok(Some(self.beside_kept(&rows, &part.outputs, format)?))
+    }
+
+    /// The columns to keep, then the outputs.
+    fn beside_kept(
+        &self,
+        rows: &RecordBatch,
+        outputs: &Columns,
+        format: Format,
+    ) -> Result<RecordBatch> {
         let mut fields = Vec::new();
         let mut arrays: Vec<ArrayRef> = Vec::new();
         for name in &self.keep {
@@ -202,13 +234,13 @@ impl Job {
             fields.push(field);
             arrays.push(Arc::clone(rows.column(index)));
         }
-        for (name, tensor) in &part.outputs {
+        for (name, tensor) in outputs {
             for (field, array) in columns(name, tensor, format)? {
                 fields.push(field);
                 arrays.push(array);
             }
         }
-        Ok(Some(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?))
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
     }
 }
 

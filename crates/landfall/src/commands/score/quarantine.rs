@@ -1,7 +1,7 @@
 //! Rows that cannot be scored, as JSON lines: file, row, reason, and what the row holds.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -10,38 +10,32 @@ use arrow_json::LineDelimitedWriter;
 use serde_json::{Value, json};
 
 use super::source::BadRow;
-use crate::files::beside;
+use crate::files::Draft;
 
 /// The quarantine file of one output; it appears at the end, and only if a row is in it.
 pub(super) struct Quarantine {
     path: PathBuf,
-    temporary: PathBuf,
-    file: Option<BufWriter<File>>,
+    // Closed before the draft is dropped, which may remove it.
+    file: BufWriter<File>,
+    draft: Draft,
     rows: u64,
 }
 
 impl Quarantine {
-    /// A quarantine that will be at `path`.
-    pub(super) fn new(path: &Path) -> Quarantine {
-        let temporary = beside(path);
-        Quarantine { path: path.to_owned(), temporary, file: None, rows: 0 }
+    /// A quarantine that will be at `path`. Fails at once if no file can be written there.
+    pub(super) fn new(path: &Path) -> Result<Quarantine> {
+        let created = Draft::create(path);
+        let (draft, file) = created.with_context(|| path.display().to_string())?;
+        Ok(Quarantine { path: path.to_owned(), file: BufWriter::new(file), draft, rows: 0 })
     }
 
     /// Adds a row of a file.
     pub(super) fn add(&mut self, file: &Path, bad: &BadRow) -> Result<()> {
-        self.append(file, bad).with_context(|| self.path.display().to_string())
-    }
-
-    fn append(&mut self, source: &Path, bad: &BadRow) -> Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => self.file.insert(BufWriter::new(File::create_new(&self.temporary)?)),
-        };
         let data = serde_json::from_str(&bad.data).unwrap_or(Value::String(bad.data.clone()));
-        let file_name = source.display().to_string();
+        let file_name = file.display().to_string();
         let line = json!({"file": file_name, "row": bad.row, "reason": bad.reason, "data": data});
         self.rows += 1;
-        Ok(writeln!(file, "{line}")?)
+        writeln!(self.file, "{line}").with_context(|| self.path.display().to_string())
     }
 
     /// Rows so far.
@@ -49,21 +43,28 @@ impl Quarantine {
         self.rows
     }
 
-    /// Gives the file its name; where it is, if there is one.
-    pub(super) fn finish(mut self) -> Result<Option<PathBuf>> {
-        let Some(mut file) = self.file.take() else { return Ok(None) };
+    /// Gives the file its name; where it is, if there is a row in it. If there is none, an older
+    /// file of that name goes: it would be taken for this run's.
+    pub(super) fn finish(self) -> Result<Option<PathBuf>> {
         let path = self.path.clone();
-        let ended = file.flush().and_then(|()| std::fs::rename(&self.temporary, &path));
-        ended.with_context(|| path.display().to_string())?;
-        Ok(Some(path))
+        let ended = match self.rows {
+            0 => remove_stale(&path).map(|()| None),
+            _ => self.commit().map(|()| Some(path.clone())),
+        };
+        ended.with_context(|| path.display().to_string())
+    }
+
+    fn commit(mut self) -> io::Result<()> {
+        self.file.flush()?;
+        self.file.get_ref().sync_all()?;
+        self.draft.commit()
     }
 }
 
-impl Drop for Quarantine {
-    fn drop(&mut self) {
-        if self.file.take().is_some() {
-            let _ = std::fs::remove_file(&self.temporary);
-        }
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 

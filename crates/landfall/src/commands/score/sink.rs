@@ -22,7 +22,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
-use crate::files::beside;
+use crate::files::Draft;
 
 /// The form of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,19 +60,18 @@ enum Writer {
 /// A file in the making. Dropping it unfinished leaves nothing behind.
 pub(super) struct Sink {
     path: PathBuf,
-    temporary: PathBuf,
-    writer: Option<Writer>,
-    is_in_place: bool,
+    // Before the draft, which goes last: what a writer still holds is written when it is dropped.
+    writer: Writer,
+    draft: Draft,
 }
 
 impl Sink {
     /// Starts a file of that schema.
     pub(super) fn create(path: &Path, schema: &SchemaRef) -> Result<Sink> {
-        let temporary = beside(path);
-        let file = File::create_new(&temporary).with_context(|| path.display().to_string())?;
-        let mut sink = Sink { path: path.to_owned(), temporary, writer: None, is_in_place: false };
+        let created = Draft::create(path);
+        let (draft, file) = created.with_context(|| path.display().to_string())?;
         let buffered = |file| BufWriter::with_capacity(1 << 20, file);
-        sink.writer = Some(match Format::of(path)? {
+        let writer = match Format::of(path)? {
             Format::Parquet => {
                 let properties = WriterProperties::builder()
                     .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -83,57 +82,43 @@ impl Sink {
             Format::Csv => Writer::Csv(Box::new(arrow_csv::Writer::new(buffered(file)))),
             Format::Jsonl => Writer::Jsonl(LineDelimitedWriter::new(buffered(file))),
             Format::Arrow => Writer::Arrow(Box::new(FileWriter::try_new(buffered(file), schema)?)),
-        });
-        Ok(sink)
+        };
+        Ok(Sink { path: path.to_owned(), writer, draft })
     }
 
     /// Adds rows.
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let written = match &mut self.writer {
-            Some(Writer::Parquet(writer)) => writer.write(batch).map_err(anyhow::Error::from),
-            Some(Writer::Csv(writer)) => writer.write(batch).map_err(anyhow::Error::from),
-            Some(Writer::Jsonl(writer)) => writer.write(batch).map_err(anyhow::Error::from),
-            Some(Writer::Arrow(writer)) => writer.write(batch).map_err(anyhow::Error::from),
-            None => bail!("written after its end: a bug in Landfall"),
+            Writer::Parquet(writer) => writer.write(batch).map_err(anyhow::Error::from),
+            Writer::Csv(writer) => writer.write(batch).map_err(anyhow::Error::from),
+            Writer::Jsonl(writer) => writer.write(batch).map_err(anyhow::Error::from),
+            Writer::Arrow(writer) => writer.write(batch).map_err(anyhow::Error::from),
         };
         written.with_context(|| self.path.display().to_string())
     }
 
     /// Ends the file and gives it its name.
-    pub(super) fn finish(mut self) -> Result<()> {
+    pub(super) fn finish(self) -> Result<()> {
         let path = self.path.display().to_string();
         self.close().with_context(|| path)
     }
 
-    fn close(&mut self) -> Result<()> {
+    fn close(self) -> Result<()> {
         let flushed = |mut file: BufWriter<File>| -> Result<File> {
             file.flush()?;
             Ok(file.into_inner()?)
         };
-        let file = match self.writer.take() {
-            Some(Writer::Parquet(writer)) => writer.into_inner()?,
-            Some(Writer::Csv(writer)) => flushed(writer.into_inner())?,
-            Some(Writer::Jsonl(mut writer)) => {
+        let file = match self.writer {
+            Writer::Parquet(writer) => writer.into_inner()?,
+            Writer::Csv(writer) => flushed(writer.into_inner())?,
+            Writer::Jsonl(mut writer) => {
                 writer.finish()?;
                 flushed(writer.into_inner())?
             }
-            Some(Writer::Arrow(writer)) => flushed(writer.into_inner()?)?,
-            None => return Ok(()),
+            Writer::Arrow(writer) => flushed(writer.into_inner()?)?,
         };
         file.sync_all()?;
-        std::fs::rename(&self.temporary, &self.path)?;
-        self.is_in_place = true;
-        Ok(())
-    }
-}
-
-impl Drop for Sink {
-    fn drop(&mut self) {
-        // Before the file goes: what a writer still holds is written when it is dropped.
-        self.writer = None;
-        if !self.is_in_place {
-            let _ = std::fs::remove_file(&self.temporary);
-        }
+        Ok(self.draft.commit()?)
     }
 }
 

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use arrow_array::RecordBatch;
+use arrow_array::{RecordBatch, RecordBatchReader};
 use arrow_ipc::reader::FileReader;
-use arrow_schema::Schema;
+use arrow_schema::{Schema, SchemaRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -45,6 +45,8 @@ pub(super) struct Source {
     pub(super) chunks: Box<dyn Iterator<Item = Result<Chunk>>>,
     /// How many there are, if the file says.
     pub(super) rows: Option<u64>,
+    /// The columns of every chunk.
+    pub(super) schema: SchemaRef,
 }
 
 /// Opens a file. `wanted` are the columns to read, `lists` those of them that hold lists.
@@ -59,7 +61,7 @@ pub(super) fn open(path: &Path, wanted: &[String], lists: &[String]) -> Result<S
     };
     let source = source.with_context(|| name.clone())?;
     let located = source.chunks.map(move |chunk| chunk.with_context(|| name.clone()));
-    Ok(Source { chunks: Box::new(located), rows: source.rows })
+    Ok(Source { chunks: Box::new(located), ..source })
 }
 
 fn parquet(file: File, wanted: &[String]) -> Result<Source> {
@@ -68,14 +70,16 @@ fn parquet(file: File, wanted: &[String]) -> Result<Source> {
     let mask = ProjectionMask::roots(builder.parquet_schema(), indices);
     let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).ok();
     let reader = builder.with_projection(mask).with_batch_size(CHUNK_ROWS).build()?;
-    Ok(Source { chunks: numbered(reader.map(|batch| Ok(batch?))), rows })
+    let schema = reader.schema();
+    Ok(Source { chunks: numbered(reader.map(|batch| Ok(batch?))), rows, schema })
 }
 
 fn arrow(file: File, wanted: &[String]) -> Result<Source> {
     let reader = FileReader::try_new(BufReader::new(file), None)?;
     let indices = find(&reader.schema(), wanted)?;
+    let schema = Arc::new(reader.schema().project(&indices)?);
     let batches = reader.map(move |batch| Ok(batch?.project(&indices)?));
-    Ok(Source { chunks: numbered(batches), rows: None })
+    Ok(Source { chunks: numbered(batches), rows: None, schema })
 }
 
 fn numbered(

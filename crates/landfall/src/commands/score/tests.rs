@@ -74,7 +74,7 @@ fn bad_rows_of_csv_are_quarantined_and_the_others_keep_their_order() {
     let expected = "id,y_0,y_1\none,2.0,4.0\ntwo,NaN,8.0\nfive,18.0,20.0\n";
     assert_eq!(folder.read("out.csv"), expected);
     let mut bad: Vec<serde_json::Value> = folder
-        .read("out.quarantine.jsonl")
+        .read("out.csv.quarantine.jsonl")
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
@@ -155,5 +155,56 @@ fn what_cannot_work_is_said_before_anything_is_written() {
     twice.keep = vec!["y".into()];
     assert!(error(twice).contains("two columns 'y'"));
     assert!(error(folder.arguments(model, input, "out.txt")).contains("out.txt: expected a file"));
+    assert!(!folder.0.join("out.csv").exists());
+}
+
+#[test]
+fn no_rows_make_an_output_of_no_rows() {
+    let folder = Folder::new("empty");
+    let model = folder.model("f32[n,2]");
+    let csv = folder.write("in.csv", "id,a,b\n");
+    for output in ["out.csv", "out.parquet", "out.arrow", "out.jsonl"] {
+        let mut arguments = folder.arguments(model.clone(), csv.clone(), output);
+        arguments.columns = vec!["a".into(), "b".into()];
+        arguments.keep = vec!["id".into()];
+        let totals = score(&arguments).unwrap();
+        assert_eq!((totals.scored, totals.quarantined), (0, 0));
+        assert_eq!(totals.outputs, [folder.0.join(output)]);
+    }
+    assert_eq!(folder.read("out.csv"), "id,y_0,y_1\n");
+    assert_eq!(folder.read("out.jsonl"), "");
+    for output in ["out.parquet", "out.arrow"] {
+        let wanted = ["id".to_owned(), "y".to_owned()];
+        let source = source::open(&folder.0.join(output), &wanted, &[]).unwrap();
+        assert_eq!(source.schema.fields().len(), 2);
+        let rows = source.chunks.map(|chunk| chunk.unwrap().batch.num_rows());
+        assert_eq!(rows.sum::<usize>(), 0);
+    }
+}
+
+#[test]
+fn a_quarantine_belongs_to_the_last_run_and_one_output() {
+    let folder = Folder::new("stale");
+    let model = folder.model("f32[n,1]");
+    let bad = folder.write("bad.csv", "x\n1\ntwo\n");
+    let good = folder.write("good.csv", "x\n1\n");
+    let run = |input: &PathBuf, output: &str| {
+        score(&folder.arguments(model.clone(), input.clone(), output)).unwrap().quarantined
+    };
+    assert_eq!((run(&bad, "out.csv"), run(&bad, "out.jsonl")), (1, 1));
+    let exists = |output: &str| folder.0.join(format!("{output}.quarantine.jsonl")).exists();
+    assert!(exists("out.csv") && exists("out.jsonl"));
+    assert_eq!(run(&good, "out.csv"), 0);
+    assert!(!exists("out.csv") && exists("out.jsonl"));
+}
+
+#[test]
+fn a_quarantine_that_cannot_be_written_is_known_before_a_row_is_read() {
+    let folder = Folder::new("unwritable");
+    let input = folder.write("in.csv", "x\n1\n");
+    let mut arguments = folder.arguments(folder.model("f32[n,1]"), input, "out.csv");
+    arguments.quarantine = Some(folder.0.join("absent/bad.jsonl"));
+    let error = format!("{:#}", score(&arguments).unwrap_err());
+    assert!(error.contains("--quarantine") && error.contains("no folder"), "{error}");
     assert!(!folder.0.join("out.csv").exists());
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use arrow_array::builder::{Float64Builder, ListBuilder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow_schema::{DataType, Field, Schema};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use serde_json::{Map, Value};
 
 use super::source::{BadRow, CHUNK_ROWS, Chunk, Source, find};
@@ -49,7 +49,7 @@ pub(super) fn csv(file: File, wanted: &[String]) -> Result<Source> {
         };
         Ok(Row::Good(indices.iter().map(cell).collect()))
     });
-    Ok(Source { chunks: chunks(rows, wanted, &[]), rows: None })
+    Ok(Source { chunks: chunks(rows, wanted, &[]), rows: None, schema: empty(wanted, &[])? })
 }
 
 /// Reads one JSON object a line. What is absent is null.
@@ -70,7 +70,7 @@ pub(super) fn jsonl(file: File, wanted: &[String], lists: &[String]) -> Result<S
             }
         }
     });
-    Ok(Source { chunks: chunks(rows, wanted, lists), rows: None })
+    Ok(Source { chunks: chunks(rows, wanted, lists), rows: None, schema: empty(wanted, lists)? })
 }
 
 fn object(line: &[u8], names: &[String]) -> Row {
@@ -105,14 +105,23 @@ fn cell(value: Option<&Value>) -> Result<Cell, String> {
     })
 }
 
+/// The columns that chunks will have.
+fn empty(wanted: &[String], lists: &[String]) -> Result<SchemaRef> {
+    Ok(Builder::new(&columns(wanted, lists)).finish()?.batch.schema())
+}
+
+/// The columns to read, and whether each holds lists.
+fn columns(wanted: &[String], lists: &[String]) -> Vec<(String, bool)> {
+    wanted.iter().map(|name| (name.clone(), lists.contains(name))).collect()
+}
+
 /// Groups rows into chunks.
 fn chunks(
     mut rows: impl Iterator<Item = Result<Row>> + 'static,
     wanted: &[String],
     lists: &[String],
 ) -> Box<dyn Iterator<Item = Result<Chunk>>> {
-    let columns: Vec<(String, bool)> =
-        wanted.iter().map(|name| (name.clone(), lists.contains(name))).collect();
+    let columns = columns(wanted, lists);
     let mut next = 0;
     Box::new(std::iter::from_fn(move || {
         let mut chunk = Builder::new(&columns);
