@@ -3,8 +3,8 @@
 //! A work-stealing runtime wakes a second thread whenever a connection's task wakes itself, which
 //! hyper does several times a request: two system calls and a migration for work of microseconds.
 //! Here a connection stays on the thread it was given to, and a self-wake is one more turn of a
-//! loop. The price: a long computation holds up its thread's other connections, so whatever may take
-//! long (large bodies, declared steps, runs of a model) happens on other threads.
+//! loop. The price: a long computation holds up its thread's other connections, so whatever may
+//! take long (large bodies, declared steps, runs of a model) happens on other threads.
 
 use std::future::Future;
 use std::io;
