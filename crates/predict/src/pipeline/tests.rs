@@ -466,8 +466,9 @@ fn decoding_gives_pillows_pixels() {
     }
 }
 
-/// Levels by which pixels of a photograph may differ from libjpeg-turbo's, and on average in a crop.
-/// Upsampling in two roundings rather than one adds to what the small fixture's tolerance explains.
+/// Levels by which pixels of a photograph may differ from libjpeg-turbo's: at most, and on average
+/// over a crop. Upsampling in two roundings rather than one adds to what explains the tolerance of
+/// the small fixture.
 const PHOTOGRAPH_TOLERANCE: (u8, f64) = (4, 0.4);
 
 #[test]
