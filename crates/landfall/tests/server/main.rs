@@ -21,6 +21,6 @@ mod repository;
 mod shutdown;
 mod soak;
 mod startup;
-
+mod steps;
 mod streams;
 mod tensorflow;
