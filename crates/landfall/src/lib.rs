@@ -2,7 +2,7 @@
 //!
 //! * [`commands`]: one file per command.
 //! * [`config`]: what users declare, in files and flags.
-//! * [`engine`], [`loading`]: from a model file to a compiled model with its steps.
+//! * [`engine`], [`declared`], [`loading`]: from a model file to a compiled model with its steps.
 //! * [`repository`]: the model folder, watched, and what of it is served.
 //! * [`serving`]: the running server, free of any protocol.
 //! * [`http`], [`grpc`], [`admin`]: its three listeners.
@@ -17,6 +17,7 @@ pub mod admin;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod declared;
 pub mod engine;
 pub mod files;
 pub mod grpc;

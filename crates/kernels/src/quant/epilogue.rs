@@ -74,8 +74,8 @@ fn block<T>(values: &[T], first: usize) -> &[T; PANEL] {
 }
 
 /// Lets an expression write 16 values to `$out`, of which the first `$count` are stored from `$to`
-/// on; all of them, the usual case, where they belong. Not a function that takes a closure: a closure
-/// is compiled without the instruction set's features unless it happens to be inlined.
+/// on; all of them, the usual case, where they belong. Not a function that takes a closure: a
+/// closure is compiled without the instruction set's features unless it happens to be inlined.
 macro_rules! write {
     ($to:expr, $count:expr, $zero:expr, $out:ident => $fill:expr) => {
         if $count == PANEL {

@@ -121,7 +121,7 @@ async fn start_server(arguments: &DemoArguments) -> Result<Running> {
     };
     let running = start(&config, Arc::new(EmbeddedModel { bytes: flights::MODEL })).await?;
     let mut phase = running.server.health.watch();
-    let ready = phase.wait_for(|phase| *phase == Phase::Ready).await;
+    let ready = phase.wait_for(|phase| *phase != Phase::Starting).await;
     ready.context("the server stopped before it was ready")?;
     ensure!(!running.server.catalog.servables().is_empty(), "the model did not load");
     Ok(running)

@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
+use landfall_predict::VersionStatus;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
 use super::arguments::{address, seconds, threads};
 use crate::admin::example_request;
 use crate::config::{ModelFile, ServeConfig, SingleModel, read_serve_file};
+use crate::engine::FileKind;
 use crate::loading::OpenModel;
 use crate::logs::{self, LogFormat, LogLevel};
-use crate::serving::{RepositoryControl, Running, start};
+use crate::serving::{Phase, RepositoryControl, Running, start};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,6 +28,12 @@ Examples:
       every models/NAME/VERSION/model.onnx (or model.landfall), following changes of the folder
   landfall serve server.yaml --http 127.0.0.1:9000
       a configuration file, with one setting replaced
+
+A single model that cannot be loaded ends the command with 2. A folder's server is ready once
+every model in it was tried, one with a configuration file once every model that the file names is
+in service; the log says what keeps it from that.
+
+A manifest.yaml beside a model.onnx gives it steps, as in a package; see landfall package --help.
 
 SIGTERM makes readiness false, finishes the requests in flight and ends with 0.";
 
@@ -73,10 +81,17 @@ pub(super) fn run(arguments: ServeArguments, opener: Arc<dyn OpenModel>) -> Resu
     let begun = Instant::now();
     logs::start(arguments.log_format, arguments.log_level);
     let config = configure(&arguments).map_err(Failure::Input)?;
-    serve(&config, opener, begun)
+    let is_model = FileKind::of(&arguments.target).is_ok() && !arguments.target.is_dir();
+    serve(&config, opener, begun, is_model)
 }
 
-fn serve(config: &ServeConfig, opener: Arc<dyn OpenModel>, begun: Instant) -> Result<(), Failure> {
+/// Serves until a signal comes, or if there is but one model, until that fails to load.
+fn serve(
+    config: &ServeConfig,
+    opener: Arc<dyn OpenModel>,
+    begun: Instant,
+    is_model: bool,
+) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -86,13 +101,18 @@ fn serve(config: &ServeConfig, opener: Arc<dyn OpenModel>, begun: Instant) -> Re
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let running = start(config, opener).await?;
-        let announced = announce(&running, begun);
+        let failed = async {
+            match announce(&running, begun, is_model).await {
+                // Never ends first: it goes on to wait for a signal.
+                Ok(()) => std::future::pending().await,
+                Err(error) => error,
+            }
+        };
         // A person at a terminal has no load balancer to wait for.
         let delay = tokio::select! {
             _ = terminate.recv() => config.drain_delay,
             _ = interrupt.recv() => Duration::ZERO,
-            // Never ends first: it goes on to wait for a signal.
-            () = async { announced.await; std::future::pending().await } => Duration::ZERO,
+            error = failed => return Err(error),
         };
         tracing::info!("stopping: finishing the requests in flight");
         let drained = tokio::select! {
@@ -108,6 +128,10 @@ fn serve(config: &ServeConfig, opener: Arc<dyn OpenModel>, begun: Instant) -> Re
 
 fn configure(arguments: &ServeArguments) -> anyhow::Result<ServeConfig> {
     let mut config = target_config(&arguments.target)?;
+    anyhow::ensure!(
+        arguments.workers != Some(0),
+        "--workers: expected 1 or more, found 0; leave it out for one per core"
+    );
     config.http = arguments.http.unwrap_or(config.http);
     config.grpc = arguments.grpc.unwrap_or(config.grpc);
     config.admin = arguments.admin.unwrap_or(config.admin);
@@ -156,23 +180,34 @@ fn say(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Prints where the server listens, and once models are loaded a line to try.
-async fn announce(running: &Running, begun: Instant) {
+/// Prints where the server listens, and once models are loaded a line to try. Fails if the one
+/// model that there is cannot be served.
+async fn announce(running: &Running, begun: Instant, is_model: bool) -> anyhow::Result<()> {
     let mut phase = running.server.health.watch();
     say(format_args!("landfall {}", crate::serving::SERVER_VERSION));
     say(format_args!("  HTTP   http://{}", reachable(running.http)));
     say(format_args!("  gRPC   {}", reachable(running.grpc)));
     say(format_args!("  admin  http://{}", reachable(running.admin)));
-    let ready = |phase: &crate::serving::Phase| *phase == crate::serving::Phase::Ready;
-    if phase.wait_for(ready).await.is_err() {
-        return;
+    let looked = phase.wait_for(|phase| *phase != Phase::Starting).await.map(|phase| *phase);
+    if looked.is_ok_and(|phase| phase == Phase::Waiting) {
+        let missing = running.server.repository.missing();
+        anyhow::ensure!(!is_model, "{}", missing.join("; "));
+        missing.iter().for_each(|reason| say(format_args!("  not ready: {reason}")));
+    }
+    if phase.wait_for(|phase| *phase == Phase::Ready).await.is_err() {
+        return Ok(());
     }
     let servables = running.server.catalog.servables();
     let seconds = begun.elapsed().as_secs_f64();
     say(format_args!("  ready  {} model versions in {seconds:.3} s", servables.len()));
+    let statuses = running.server.catalog.index().into_iter();
+    for VersionStatus { model, reason, .. } in statuses.filter(|status| !status.reason.is_empty()) {
+        say(format_args!("  failed {model}: {reason}"));
+    }
     if let Some(servable) = servables.first() {
         say(format_args!("  try    {}", example_request(servable, reachable(running.http))));
     }
+    Ok(())
 }
 
 /// An address that a client on this machine can use.

@@ -94,6 +94,11 @@ impl ServeFile {
         set(&mut config.http, self.http);
         set(&mut config.grpc, self.grpc);
         set(&mut config.admin, self.admin);
+        if self.workers == Some(0) {
+            return Err(
+                "workers: expected 1 or more, found 0; leave it out for one per core".into()
+            );
+        }
         set(&mut config.workers, self.workers);
         set(&mut config.map_files, self.map_files);
         set(&mut config.limits.max_body_bytes, self.max_body_bytes);
@@ -114,13 +119,8 @@ impl ServeFile {
             Some(ControlName::Public) => RepositoryControl::Public,
         };
         config.repository = self.repository.map(|path| folder.join(path));
-        let single = |entry: ModelEntry| SingleModel {
-            name: entry.name,
-            version: entry.version.unwrap_or(1),
-            path: folder.join(entry.path),
-            settings: entry.settings,
-        };
-        config.models = self.models.into_iter().map(single).collect();
+        let models = self.models.into_iter().map(|entry| entry.single(folder));
+        config.models = models.collect::<Result<_, _>>()?;
         let mut names = BTreeSet::new();
         if let Some(twice) = config.models.iter().find(|model| !names.insert(&model.name)) {
             return Err(format!(
@@ -131,12 +131,32 @@ impl ServeFile {
         }
         if config.workers > MAX_THREADS {
             let found = config.workers;
-            return Err(format!("workers: expected 0 to {MAX_THREADS}, found {found}"));
+            return Err(format!("workers: expected 1 to {MAX_THREADS}, found {found}"));
         }
         if config.limits.max_connections == 0 {
             return Err("max_connections: expected 1 or more, found 0".to_owned());
         }
         Ok(config)
+    }
+}
+
+impl ModelEntry {
+    fn single(self, folder: &Path) -> Result<SingleModel, String> {
+        let ModelEntry { name, path, version, settings } = self;
+        let is_odd = |c: char| matches!(c, '/' | '\\') || c.is_control();
+        if name.is_empty() || name.trim() != name || name.contains(is_odd) {
+            return Err(format!(
+                "models: {name:?} is no name: it must not be empty, begin or end with a blank, or \
+                 have slashes or control characters, as it is part of paths like \
+                 /v2/models/NAME/infer"
+            ));
+        }
+        if version == Some(0) {
+            return Err(format!("models: '{name}': version: expected 1 or more, found 0"));
+        }
+        settings.serving().map_err(|problem| format!("models: '{name}': {problem}"))?;
+        let path = folder.join(path);
+        Ok(SingleModel { name, version: version.unwrap_or(1), path, settings })
     }
 }
 
@@ -185,7 +205,16 @@ mod tests {
         assert!(parse("poll_seconds: -1").unwrap_err().contains("poll_seconds"));
         assert!(parse("models: [{name: a}]").unwrap_err().contains("path"));
         assert!(parse("max_connections: 0").unwrap_err().contains("max_connections"));
-        assert!(parse("workers: 100000").unwrap_err().contains("workers: expected 0 to 1024"));
+        assert!(parse("workers: 100000").unwrap_err().contains("workers: expected 1 to 1024"));
+        assert!(parse("workers: 0").unwrap_err().contains("workers: expected 1 or more"));
+        for name in ["''", "a/b", "' a'", "'a\\b'", "\"a\\n\""] {
+            let error = parse(&format!("models: [{{name: {name}, path: a.onnx}}]")).unwrap_err();
+            assert!(error.contains("is no name"), "{name}: {error}");
+        }
+        let error = parse("models: [{name: a, path: a.onnx, version: 0}]").unwrap_err();
+        assert!(error.contains("version: expected 1 or more"), "{error}");
+        let zero = "models: [{name: a, path: a.onnx, settings: {versions: {latest: 0}}}]";
+        assert!(parse(zero).unwrap_err().contains("'a': versions"));
         let twice = "models: [{name: a, path: a.onnx}, {name: a, path: b.onnx, version: 2}]";
         assert!(parse(twice).unwrap_err().contains("'a' is given twice"));
     }

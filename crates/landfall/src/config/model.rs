@@ -123,6 +123,7 @@ impl ModelFile {
 
     /// How to serve a version, without its warm-up, which needs the signature.
     pub fn serving(&self) -> Result<ServingConfig, String> {
+        self.check_versions()?;
         let mut config = ServingConfig::default();
         let at_least_one = |field: &str, value: Option<usize>, target: &mut usize| match value {
             Some(0) => Err(format!("{field}: expected 1 or more, found 0")),
@@ -167,6 +168,19 @@ impl ModelFile {
         }
         config.padding = self.padding.as_ref().map(PaddingFile::padding);
         Ok(config)
+    }
+
+    /// A policy that can never serve anything is a mistake.
+    fn check_versions(&self) -> Result<(), String> {
+        match &self.versions {
+            Some(Versions::Latest(0)) => {
+                Err("versions: latest: expected 1 or more, found 0".to_owned())
+            }
+            Some(Versions::Specific(versions)) if versions.is_empty() || versions.contains(&0) => {
+                Err("versions: specific: expected one or more positive numbers".to_owned())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The declared warm-up requests for a model of that signature.
@@ -242,6 +256,9 @@ mod tests {
             "threads: 100000",
             "max_batch_rows: 0",
             "default_priority: 9",
+            "versions: {latest: 0}",
+            "versions: {specific: []}",
+            "versions: {specific: [0]}",
         ] {
             assert!(parse(text).serving().is_err(), "{text}");
         }

@@ -109,8 +109,8 @@ impl Inference {
                  repository folder, then load it"
             )));
         }
-        let repository = Arc::clone(&self.0.repository);
-        tokio::task::spawn_blocking(move || repository.load(&request.model_name))
+        let server = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || server.load(&request.model_name))
             .await
             .map_err(|e| Status::internal(e.to_string()))?
             .map_err(of_prediction)

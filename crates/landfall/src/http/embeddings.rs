@@ -3,6 +3,10 @@
 //! A model fits if it has one text input with one free axis and a floating-point output with axes
 //! `(texts, features)`. The reply has `usage` if a declared step makes the tokens, which are then
 //! counted as the model sees them: truncated, and with those that the tokenizer adds.
+//!
+//! `dimensions` is taken only where it is the length of the model's vectors. The API shortens them
+//! and scales them to length 1 again; but only vectors of models trained for it can be shortened,
+//! and of no model here is that known.
 
 use std::sync::Arc;
 
@@ -11,11 +15,12 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use base64::Engine;
 use http::StatusCode;
-use landfall_graph::{Signature, TensorSpec};
+use landfall_graph::{DimSpec, Signature, TensorSpec};
 use landfall_protocol::json::{write_string, write_tensor_flat};
 use landfall_protocol::oip::{InferRequest, OutputRequest};
 use landfall_tensor::{DType, Shape, Tensor};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::body::{read_body, work_over};
 use super::reply::{JSON, Problem, compressed_reply};
@@ -23,17 +28,11 @@ use crate::serving::{Choice, Server, infer};
 
 #[derive(Debug, Deserialize)]
 struct EmbeddingRequest {
-    input: Texts,
+    input: Value,
     model: String,
+    dimensions: Option<Value>,
     #[serde(default)]
     encoding_format: EncodingFormat,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Texts {
-    One(String),
-    Many(Vec<String>),
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -58,13 +57,8 @@ pub(super) async fn embed(
         let message = format!("model '{}' does not turn text into vectors", wanted.model);
         Problem::bad_request(message)
     })?;
-    let texts = match wanted.input {
-        Texts::One(text) => vec![text],
-        Texts::Many(texts) if texts.is_empty() => {
-            return Err(Problem::bad_request("'input' is empty"));
-        }
-        Texts::Many(texts) => texts,
-    };
+    check_dimensions(wanted.dimensions.as_ref(), output)?;
+    let texts = texts(wanted.input)?;
     let mut shape = Shape::from([texts.len()]);
     if input.dims.as_ref().is_some_and(|dims| dims.len() == 2) {
         shape.push(1);
@@ -86,6 +80,34 @@ pub(super) async fn embed(
     let body =
         work_over(size, vectors, move |vectors| encode(&vectors, &model, format, tokens)).await?;
     Ok(compressed_reply(&parts.headers, server.limits.compress_min_bytes, JSON, body).await)
+}
+
+fn texts(input: Value) -> Result<Vec<String>, Problem> {
+    const TOKENS: &str = "'input' has token ids, which are not supported: send text";
+    const WRONG: &str = "'input': expected a string or a list of strings";
+    let of_item = |item: Value| match item {
+        Value::String(text) => Ok(text),
+        Value::Number(_) | Value::Array(_) => Err(Problem::bad_request(TOKENS)),
+        _ => Err(Problem::bad_request(WRONG)),
+    };
+    match input {
+        Value::String(text) => Ok(vec![text]),
+        Value::Array(items) if items.is_empty() => Err(Problem::bad_request("'input' is empty")),
+        Value::Array(items) => items.into_iter().map(of_item).collect(),
+        _ => Err(Problem::bad_request(WRONG)),
+    }
+}
+
+fn check_dimensions(wanted: Option<&Value>, output: &TensorSpec) -> Result<(), Problem> {
+    let Some(wanted) = wanted.filter(|wanted| !wanted.is_null()) else { return Ok(()) };
+    match output.dims.as_deref() {
+        Some([_, DimSpec::Known(features)]) if wanted.as_u64() == Some(*features as u64) => Ok(()),
+        Some([_, DimSpec::Known(features)]) => Err(Problem::bad_request(format!(
+            "'dimensions': the model's vectors have {features} and cannot be shortened, found \
+             {wanted}"
+        ))),
+        _ => Err(Problem::bad_request("'dimensions' is not supported for this model")),
+    }
 }
 
 fn text_to_vector(signature: &Signature) -> Option<(&TensorSpec, &TensorSpec)> {

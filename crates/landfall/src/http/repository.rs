@@ -73,8 +73,7 @@ pub(super) async fn load(
              repository folder, then load it"
         )));
     }
-    let repository = Arc::clone(&server.repository);
-    tokio::task::spawn_blocking(move || repository.load(&path.model))
+    tokio::task::spawn_blocking(move || server.load(&path.model))
         .await
         .map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))??;
     Ok(bytes_reply(JSON, b"{}".to_vec()))

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use landfall_graph::{DimSpec, TensorSpec};
 use landfall_predict::{Servable, VersionState};
 use landfall_protocol::oip::InferRequest;
-use landfall_protocol::tfs;
+use landfall_protocol::tfs::{self, PredictRequest};
 use landfall_tensor::DType;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -163,22 +162,23 @@ pub(super) async fn predict(
     let servable = server.catalog.lookup(&path.model, choice.as_ref())?;
     let (parts, body) = request.into_parts();
     let body = read_body(&parts.headers, body, &server.limits).await?;
-    predict_body(&server, &path.model, &choice, servable, &parts.headers, body).await
-}
-
-pub(super) async fn predict_body(
-    server: &Arc<Server>,
-    model: &str,
-    choice: &Choice,
-    servable: Arc<Servable>,
-    headers: &HeaderMap,
-    body: Bytes,
-) -> Result<Response, Problem> {
     let given = (body, Arc::clone(&servable));
     let decoded = work_over(given.0.len(), given, |(body, servable)| {
         tfs::decode(&body, servable.signature())
     })
     .await?;
+    predict_decoded(&server, &path.model, &choice, servable, &parts.headers, decoded).await
+}
+
+/// Predicts and answers in the request's form.
+pub(super) async fn predict_decoded(
+    server: &Arc<Server>,
+    model: &str,
+    choice: &Choice,
+    servable: Arc<Servable>,
+    headers: &HeaderMap,
+    decoded: PredictRequest,
+) -> Result<Response, Problem> {
     let request = InferRequest { inputs: decoded.inputs, ..InferRequest::default() };
     let outcome = run(&server.catalog, model, choice, servable, request, None).await?;
     let outputs = outcome.reply.outputs;

@@ -8,11 +8,13 @@
 //! A name from a request is only ever compared with names found in the folder; it never becomes a
 //! path.
 
+mod said;
 mod scan;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use landfall_predict::{
@@ -26,6 +28,8 @@ use crate::loading::OpenModel;
 pub use scan::{FoundModel, FoundVersion, Settling, scan_folder};
 pub use watch::Watcher;
 
+use said::{Problems, Said};
+
 /// The models that could be served.
 pub struct Repository {
     catalog: Arc<Catalog>,
@@ -38,7 +42,13 @@ pub struct Repository {
     unloaded: Mutex<BTreeSet<String>>,
     /// Models found in the newest look at the folder.
     known: Mutex<BTreeSet<String>>,
+    /// Whether the folder was read and its models brought in line, once.
+    looked: AtomicBool,
+    said: Said,
 }
+
+/// Stands for the repository as a whole where problems are kept by model.
+const WHOLE: &str = "";
 
 impl Repository {
     /// The repository that a configuration declares: a folder, single files, or both.
@@ -56,6 +66,8 @@ impl Repository {
             settling: Mutex::new(Settling::new(config.settle)),
             unloaded: Mutex::default(),
             known: Mutex::default(),
+            looked: AtomicBool::new(false),
+            said: Said::default(),
         }
     }
 
@@ -77,7 +89,9 @@ impl Repository {
     /// Brings the catalog in line with what there is. Models load side by side; returns when all
     /// have succeeded or failed. Whether some version still has to stand still for longer.
     pub fn reconcile(&self) -> Result<bool, String> {
-        let found = self.scan()?;
+        let found = self.scan();
+        self.report_whole(&found);
+        let found = found?;
         let unloaded = lock(&self.unloaded).clone();
         self.warn_of_clashes();
         let next: BTreeSet<String> = found.keys().cloned().collect();
@@ -96,7 +110,9 @@ impl Repository {
             tracing::info!(model = name, "model left the repository");
             self.catalog.unload(&name);
             self.catalog.forget(&name);
+            self.said.news(&name, Problems::new());
         }
+        self.looked.store(true, Ordering::SeqCst);
         Ok(found.values().any(|model| model.settling))
     }
 
@@ -105,6 +121,70 @@ impl Repository {
         self.apply(name, model, false);
         if lock(&self.unloaded).contains(name) {
             self.catalog.unload(name);
+        }
+    }
+
+    /// What keeps the server from being ready: the folder, until it was looked at once, and every
+    /// model given as a file that has no version in service. Each with its reason.
+    pub fn missing(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        if !self.looked.load(Ordering::SeqCst) {
+            let problems = self.said.last(WHOLE).into_values().next();
+            missing.push(problems.unwrap_or_else(|| "models are still loading".to_owned()));
+        }
+        for SingleModel { name, .. } in &self.singles {
+            if self.catalog.ready_versions(name).is_empty() {
+                let statuses = self.catalog.statuses(name).unwrap_or_default();
+                let reason = statuses.into_iter().map(|s| s.reason).find(|r| !r.is_empty());
+                let reason = reason.unwrap_or_else(|| "not loaded".to_owned());
+                missing.push(format!("model '{name}': {reason}"));
+            }
+        }
+        missing
+    }
+
+    /// Says, once, that the folder cannot be read or is empty.
+    fn report_whole(&self, found: &Result<BTreeMap<String, FoundModel>, String>) {
+        let problem = match (found, &self.folder) {
+            (Err(problem), _) => Some(problem.clone()),
+            (Ok(found), Some(folder)) if found.is_empty() => Some(format!(
+                "{} has no models: expected NAME/VERSION/model.onnx or model.landfall in it",
+                folder.display()
+            )),
+            _ => None,
+        };
+        let problems = problem.map(|problem| (String::new(), problem)).into_iter().collect();
+        for problem in self.said.news(WHOLE, problems).into_values() {
+            match found {
+                Ok(_) => tracing::warn!("{problem}"),
+                Err(_) => tracing::error!("cannot look at the model repository: {problem}"),
+            }
+        }
+    }
+
+    /// Says, once, why a model as a whole cannot be served.
+    fn report_fault(&self, name: &str, reason: &str) {
+        self.catalog.report_unavailable(name, reason);
+        let problems = Problems::from([(String::new(), reason.to_owned())]);
+        for reason in self.said.news(name, problems).into_values() {
+            tracing::error!(model = name, reason, "cannot serve");
+        }
+    }
+
+    /// Says what was done, and problems that are new.
+    fn report(&self, name: &str, done: &Reconciled) {
+        for version in &done.loaded {
+            tracing::info!(model = name, version, "ready");
+        }
+        for version in &done.unloaded {
+            tracing::info!(model = name, version, "unloaded");
+        }
+        for (version, reason) in &done.failed {
+            tracing::error!(model = name, version, reason, "cannot load");
+        }
+        let labels = done.refused_labels.iter().cloned().collect();
+        for (label, reason) in self.said.news(name, labels) {
+            tracing::warn!(model = name, label, reason, "label not moved");
         }
     }
 
@@ -128,7 +208,7 @@ impl Repository {
         let file = match &model.settings {
             Ok(file) => file,
             Err(problem) => {
-                self.catalog.report_unavailable(name, problem);
+                self.report_fault(name, problem);
                 return None;
             }
         };
@@ -145,9 +225,10 @@ impl Repository {
             self.catalog.reconcile(name, &settings, &available, &loader)
         };
         if model.versions.is_empty() && !model.settling {
-            self.catalog.report_unavailable(name, &model.nothing_found());
+            self.report_fault(name, &model.nothing_found());
+        } else {
+            self.report(name, &done);
         }
-        report(name, &done);
         Some(done)
     }
 
@@ -161,7 +242,7 @@ impl Repository {
         };
         lock(&self.unloaded).remove(name);
         if let Err(problem) = &model.settings {
-            self.catalog.report_unavailable(name, problem);
+            self.report_fault(name, problem);
             return Err(PredictError::new(ErrorKind::InvalidArgument, problem.clone()));
         }
         let done = self.apply(name, model, true).unwrap_or_default();
@@ -191,21 +272,6 @@ impl Repository {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn report(name: &str, done: &Reconciled) {
-    for version in &done.loaded {
-        tracing::info!(model = name, version, "ready");
-    }
-    for version in &done.unloaded {
-        tracing::info!(model = name, version, "unloaded");
-    }
-    for (version, reason) in &done.failed {
-        tracing::error!(model = name, version, reason, "cannot load");
-    }
-    for (label, reason) in &done.refused_labels {
-        tracing::warn!(model = name, label, reason, "label not moved");
-    }
 }
 
 struct FolderLoader<'r> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::{ModelFile, SingleModel, read_model_file};
+use crate::declared::manifest_beside;
 
 /// File names of a model, the preferred one first.
 const MODEL_FILES: [&str; 2] = ["model.landfall", "model.onnx"];
@@ -80,6 +81,11 @@ pub(super) fn single(single: &SingleModel) -> FoundModel {
     let mut look = Look::default();
     if let Ok(metadata) = std::fs::metadata(&single.path) {
         look.add(&single.path, &metadata);
+    }
+    if let Some(manifest) = manifest_beside(&single.path)
+        && let Ok(metadata) = std::fs::metadata(&manifest)
+    {
+        look.add(&manifest, &metadata);
     }
     let version = FoundVersion { path: single.path.clone(), revision: look.hasher.finish() };
     FoundModel {

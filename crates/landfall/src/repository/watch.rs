@@ -19,24 +19,22 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Starts with a first look, calls `first_done` when it found nothing that still changes, and
-    /// goes on every `poll` (never, if
-    /// that is zero).
+    /// Starts with a first look and goes on every `poll` (never, if that is zero). Calls `looked`
+    /// after every look that found nothing that still changes.
     pub fn start(
         repository: Arc<Repository>,
         poll: Duration,
-        first_done: impl FnOnce() + Send + 'static,
+        looked: impl Fn() + Send + 'static,
     ) -> std::io::Result<Watcher> {
         let (stop, stopped) = sync_channel::<()>(0);
         let thread =
             std::thread::Builder::new().name("repository".to_owned()).spawn(move || {
-                let mut first_done = Some(first_done);
                 let mut early_looks = 0;
                 loop {
                     let settling = look(&repository) && early_looks < MAX_EARLY_LOOKS;
                     early_looks = if settling { early_looks + 1 } else { 0 };
-                    if let Some(first_done) = first_done.take_if(|_| !settling) {
-                        first_done();
+                    if !settling {
+                        looked();
                     }
                     if poll.is_zero() && !settling {
                         break;
@@ -65,8 +63,6 @@ impl Drop for Watcher {
 }
 
 fn look(repository: &Repository) -> bool {
-    repository.reconcile().unwrap_or_else(|problem| {
-        tracing::error!(problem, "cannot look at the model repository");
-        false
-    })
+    // The repository has logged what kept it from looking.
+    repository.reconcile().unwrap_or(false)
 }

@@ -7,6 +7,8 @@ use tokio::sync::watch;
 pub enum Phase {
     /// Listening, with models still loading for the first time.
     Starting,
+    /// Looked at all models; one that the configuration names is not in service.
+    Waiting,
     /// Taking requests.
     Ready,
     /// Finishing what it has; load balancers should look elsewhere.
@@ -31,14 +33,16 @@ impl Health {
         *self.0.borrow() == Phase::Ready
     }
 
-    /// Models were loaded for the first time. Does not end draining.
-    pub fn set_ready(&self) {
+    /// All models were looked at; whether all that must be in service are. Once ready, the server
+    /// stays so until it drains.
+    pub fn set_looked(&self, is_complete: bool) {
+        let next = if is_complete { Phase::Ready } else { Phase::Waiting };
         self.0.send_if_modified(|phase| {
-            let starting = *phase == Phase::Starting;
-            if starting {
-                *phase = Phase::Ready;
+            let changes = matches!(*phase, Phase::Starting | Phase::Waiting) && *phase != next;
+            if changes {
+                *phase = next;
             }
-            starting
+            changes
         });
     }
 
@@ -66,10 +70,13 @@ mod tests {
     fn draining_is_final() {
         let health = Health::default();
         assert!(!health.is_ready());
-        health.set_ready();
+        health.set_looked(false);
+        assert!(!health.is_ready());
+        health.set_looked(true);
+        health.set_looked(false);
         assert!(health.is_ready());
         health.set_draining();
-        health.set_ready();
+        health.set_looked(true);
         assert!(!health.is_ready());
     }
 }

@@ -55,7 +55,7 @@ pub async fn start(config: &ServeConfig, opener: Arc<dyn OpenModel>) -> anyhow::
     let workers = Arc::new(Workers::start(config.workers)?);
     let tasks = serve(&server, listeners, &workers, stopped);
     let loaded = Arc::clone(&server);
-    let watcher = Watcher::start(repository, config.poll, move || loaded.health.set_ready())?;
+    let watcher = Watcher::start(repository, config.poll, move || loaded.look())?;
     Ok(Running {
         server,
         http: addresses.0,

@@ -12,7 +12,7 @@ mod workers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use landfall_predict::Catalog;
+use landfall_predict::{Catalog, PredictError};
 
 use crate::metrics::Metrics;
 use crate::repository::Repository;
@@ -94,4 +94,20 @@ pub struct Server {
     pub limits: Limits,
     /// Who may load and unload.
     pub repository_control: RepositoryControl,
+}
+
+impl Server {
+    /// Readiness follows what is in service.
+    fn look(&self) {
+        self.health.set_looked(self.repository.missing().is_empty());
+    }
+
+    /// Loads a model because a caller asks for it.
+    pub fn load(&self, model: &str) -> Result<(), PredictError> {
+        let loaded = self.repository.load(model);
+        if self.repository.missing().is_empty() {
+            self.health.set_looked(true);
+        }
+        loaded
+    }
 }

@@ -20,5 +20,7 @@ mod open_inference;
 mod repository;
 mod shutdown;
 mod soak;
+mod startup;
+mod steps;
 mod streams;
 mod tensorflow;

@@ -83,3 +83,62 @@ async fn embeddings_of_text() {
     let message = post(server.http(), "/v1/embeddings", wrong).await.error(400);
     assert!(message.contains("does not turn text into vectors"), "{message}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embeddings_refuse_what_they_cannot_do() {
+    let server = serve(&[("embed", "embed")]).await;
+    let address = server.http();
+    let ask = |body: serde_json::Value| async move {
+        post(address, "/v1/embeddings", body.to_string()).await
+    };
+    let fits = ask(json!({"model": "embed", "input": "a", "dimensions": 2})).await;
+    assert_eq!(fits.status, 200);
+    let cases = [
+        (
+            json!({"model": "embed", "input": "a", "dimensions": 1}),
+            "have 2 and cannot be shortened",
+        ),
+        (json!({"model": "embed", "input": "a", "dimensions": "2"}), "cannot be shortened"),
+        (json!({"model": "embed", "input": 5}), "expected a string or a list of strings"),
+        (json!({"model": "embed", "input": [true]}), "expected a string or a list of strings"),
+        (json!({"model": "embed", "input": [1, 2]}), "token ids, which are not supported"),
+        (json!({"model": "embed", "input": [[1], [2]]}), "token ids, which are not supported"),
+        (json!({"model": "embed", "input": []}), "'input' is empty"),
+    ];
+    for (body, expected) in cases {
+        let message = ask(body.clone()).await.error(400);
+        assert!(message.contains(expected), "{body}: {message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invocations_go_by_their_content_type() {
+    let server = serve(&[("a", "add"), ("text", "text")]).await;
+    let address = server.http();
+    let send = |model: &'static str, media: &'static str, body: &'static str| async move {
+        let headers = [("Content-Type", media), ("X-Amzn-SageMaker-Target-Model", model)];
+        send(address, "POST", "/invocations", &headers, body.as_bytes()).await
+    };
+    let sums = json!({"predictions": [[2.0, 2.0, 2.0, 2.0]]});
+    let rows = r#"[{"a":[1,1,1,1],"b":[1,1,1,1]}]"#;
+    for body in [format!("{{\"instances\":{rows}}}"), format!("{{\"dataframe_records\":{rows}}}")] {
+        let body: &'static str = body.leak();
+        for media in ["application/json", "application/json; charset=utf-8"] {
+            assert_eq!(send("a", media, body).await.json(), sums);
+        }
+        assert_eq!(send("a", "application/x-www-form-urlencoded", body).await.json(), sums);
+    }
+    let split = r#"{"dataframe_split":{"columns":["a","b"],"data":[[[1,1,1,1],[1,1,1,1]]]}}"#;
+    assert_eq!(send("a", "application/json", split).await.json(), sums);
+    let text = json!({"predictions": ["a line, and more"]});
+    for media in ["text/plain; charset=utf-8", "application/octet-stream", "image/png"] {
+        assert_eq!(send("text", media, "a line, and more").await.json(), text);
+    }
+    let table = send("text", "text/csv", "x\none\n\"two, more\"\n").await.json();
+    assert_eq!(table, json!({"predictions": ["one", "two, more"]}));
+    for (model, media) in [("a", "text/plain"), ("a", "image/jpeg"), ("text", "application/xml")] {
+        let message = send(model, media, "{}").await.error(415);
+        assert!(message.contains("expected application/json or text/csv"), "{message}");
+    }
+    assert!(send("a", "text/csv", "c\n1\n").await.error(400).contains("unknown input 'c'"));
+}

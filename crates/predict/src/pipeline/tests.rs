@@ -250,6 +250,30 @@ fn a_bad_image_is_named_by_its_row() {
     assert!(refused(&jpeg[..30]).contains("row 1: is damaged"));
 }
 
+fn photograph() -> Vec<u8> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/vision/images");
+    std::fs::read(format!("{folder}/cat.jpg")).unwrap()
+}
+
+#[test]
+fn a_jpeg_file_cut_short_is_refused() {
+    let pipeline = compile(image_steps(), json!([]), &classifier()).unwrap();
+    let file = photograph();
+    let whole = pipeline.preprocess(&[blobs(vec![Buffer::copy_of(&file)])]).unwrap();
+    let step = file.len() / 61;
+    let lengths = (0..file.len()).step_by(step).chain([3000, file.len() - 200, file.len() - 16]);
+    for length in lengths {
+        let cut = pipeline.preprocess(&[blobs(vec![Buffer::copy_of(&file[..length])])]);
+        let error = cut.expect_err(&format!("{length} bytes are a picture"));
+        assert_eq!(error.kind, ErrorKind::InvalidArgument);
+    }
+    // All that is missing is the marker of the end.
+    for length in [file.len() - 1, file.len() - 2] {
+        let cut = pipeline.preprocess(&[blobs(vec![Buffer::copy_of(&file[..length])])]);
+        assert!(cut.is_err() || cut.unwrap()[0].bytes() == whole[0].bytes(), "{length}");
+    }
+}
+
 #[test]
 fn bombs_are_refused_by_their_header() {
     let limits = Limits { image_pixels: 400, ..Limits::default() };
@@ -439,5 +463,36 @@ fn decoding_gives_pillows_pixels() {
         let found = decoded[0].bytes().unwrap();
         let furthest = found.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
         assert!(furthest.unwrap() <= tolerance, "{kind}: off by {furthest:?}");
+    }
+}
+
+/// Levels by which pixels of a photograph may differ from libjpeg-turbo's: at most, and on average
+/// over a crop. Upsampling in two roundings rather than one adds to what explains the tolerance of
+/// the small fixture.
+const PHOTOGRAPH_TOLERANCE: (u8, f64) = (4, 0.4);
+
+#[test]
+fn photographs_are_close_to_pillows_pixels() {
+    let inner = signature(
+        &[spec("image", DType::U8, &["batch", "h", "w", "3"])],
+        &[spec("y", DType::F32, &["batch"])],
+    );
+    let pipeline =
+        compile(json!([{"decode_image": {"input": "image"}}]), json!([]), &inner).unwrap();
+    let cases: Vec<Value> =
+        serde_json::from_str(include_str!("../../fixtures/photographs.json")).unwrap();
+    assert_eq!(cases.len(), 27);
+    for case in &cases {
+        let file = Buffer::copy_of(&bytes_of(&case["file"]));
+        let decoded = pipeline.preprocess(&[blobs(vec![file])]).unwrap();
+        let (height, width) = size_of(case);
+        assert_eq!(decoded[0].shape(), &Shape::from([1, height, width, 3]));
+        let expected = bytes_of(&case["pixels"]);
+        let found = decoded[0].bytes().unwrap().iter();
+        let off: Vec<u8> = found.zip(&expected).map(|(a, b)| a.abs_diff(*b)).collect();
+        let mean = off.iter().map(|&d| f64::from(d)).sum::<f64>() / off.len() as f64;
+        let most = off.iter().max().copied().unwrap_or(0);
+        let (name, (bound, average)) = (&case["name"], PHOTOGRAPH_TOLERANCE);
+        assert!(most <= bound && mean <= average, "{name}: at most {most}, on average {mean:.3}");
     }
 }

@@ -138,7 +138,7 @@ fn rows(reader: &mut Reader<'_>, signature: &Signature) -> Result<Vec<(String, T
     Ok(inputs)
 }
 
-fn push_row<'s>(
+pub(super) fn push_row<'s>(
     reader: &mut Reader<'_>,
     spec: &'s TensorSpec,
     row: usize,
@@ -161,7 +161,7 @@ fn push_row<'s>(
     })
 }
 
-fn find<'s>(name: &str, signature: &'s Signature) -> Result<&'s TensorSpec> {
+pub(super) fn find<'s>(name: &str, signature: &'s Signature) -> Result<&'s TensorSpec> {
     signature.inputs.iter().find(|spec| spec.name == name).ok_or_else(|| {
         let names: Vec<_> = signature.inputs.iter().map(|spec| spec.name.as_str()).collect();
         let names = names.join(", ");
@@ -177,7 +177,7 @@ fn read(reader: &mut Reader<'_>, spec: &TensorSpec, array: &mut Array) -> Result
     array.read(reader).map_err(|e| in_input(spec, e))
 }
 
-fn in_input(spec: &TensorSpec, error: ArrayError) -> DecodeError {
+pub(super) fn in_input(spec: &TensorSpec, error: ArrayError) -> DecodeError {
     DecodeError::input(&spec.name, error)
 }
 
