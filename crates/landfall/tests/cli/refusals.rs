@@ -92,7 +92,7 @@ fn causes_are_told_once() {
 fn files_of_settings_have_the_same_bounds() {
     let folder = Folder::new("bounds");
     let server = folder.write("server.yaml", "workers: 100000\n");
-    says(&landfall!("serve", server), "workers: expected 0 to 1024, found 100000");
+    says(&landfall!("serve", server), "workers: expected 1 to 1024, found 100000");
     let manifest = folder.write("manifest.yaml", "serving: {threads: 100000}\n");
     let output = folder.at("out.landfall");
     let package = landfall!("package", digits(), "--manifest", manifest, "-o", output);
