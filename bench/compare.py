@@ -31,7 +31,8 @@ def command(engine: str, line: dict, arguments: argparse.Namespace, threads: int
         found = [str(arguments.landfall), "bench", model, "--batch", str(line["batch"])]
         if "sequence" in line:
             found += ["--seq-len", str(line["sequence"])]
-        return [*found, "--threads", str(threads), "--precision", "f32", "--json"]
+        found += ["--threads", str(threads), "--seconds", str(arguments.seconds)]
+        return [*found, "--precision", "f32", "--json"]
     inputs = str(arguments.models / line["inputs"])
     peer = [sys.executable, str(HERE / "peer.py"), engine, model, inputs]
     return [*peer, "--threads", str(threads), "--seconds", str(arguments.seconds)]
@@ -156,8 +157,9 @@ def document(measured: dict[int, list], arguments: argparse.Namespace) -> str:
         "",
         "Written by `bench/compare.py`. Per model the median latency in milliseconds, the time to",
         "load it and the peak resident memory of the process. A ratio below 1: Landfall is faster.",
-        f"All in FP32; medians over interleaved rounds in random order ({arguments.rounds}), every",
-        "measurement in a process of its own.",
+        f"Medians over {arguments.rounds} interleaved rounds in random order, every measurement in a",
+        "process of its own; FP32, but for models whose names say otherwise (u8s8, s8s8: static",
+        "8-bit QDQ; dynamic: 8-bit weights).",
         "",
         f"Machine: {machine()}. Date: {datetime.date.today()}. {versions(arguments)}.",
     ]
@@ -193,7 +195,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", metavar="MODEL", help="these models only")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="per peer and round")
+    parser.add_argument("--seconds", type=float, default=1.0, help="per engine and round")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "models.md")
     arguments = parser.parse_args()
     if "landfall" in arguments.engines and not arguments.landfall.exists():

@@ -3,7 +3,9 @@
 //! Each worker watches a slot of its own. A run publishes a pointer to a job on the caller's stack
 //! in the slots it needs, works on its own share, and returns when every worker has reported.
 //! Workers spin briefly between runs (consecutive kernels of one inference are microseconds apart),
-//! then park.
+//! then park. While somebody holds a [`Busy`], as an inference does, they spin longer: waking a
+//! parked thread takes tens of microseconds, more than most steps, and steps that run on one thread
+//! would put the others to sleep each time.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -17,6 +19,8 @@ use std::thread::{self, JoinHandle, Thread};
 
 /// About 20 to 100 µs, by the processor's pause length.
 const SPINS: usize = 1500;
+/// About 0.5 to 2 ms: between the steps of one inference.
+const SPINS_BUSY: usize = 30_000;
 
 type Task = dyn Fn(usize) + Sync;
 
@@ -41,6 +45,18 @@ pub struct Pool {
     slots: Arc<[Slot]>,
     workers: Vec<JoinHandle<()>>,
     turn: Mutex<()>,
+    /// How many [`Busy`] exist.
+    busy: Arc<AtomicUsize>,
+}
+
+/// Says that runs will follow each other closely, as long as it exists.
+#[derive(Debug)]
+pub struct Busy<'a>(&'a AtomicUsize);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 thread_local! {
@@ -64,17 +80,19 @@ impl Pool {
             stop: AtomicBool::new(false),
         };
         let slots: Arc<[Slot]> = (0..extra).map(slot).collect();
-        let mut pool = Pool { slots, workers: Vec::with_capacity(extra), turn: Mutex::new(()) };
+        let workers = Vec::with_capacity(extra);
+        let mut pool = Pool { slots, workers, turn: Mutex::new(()), busy: Arc::default() };
         for index in 0..extra {
-            let slots = Arc::clone(&pool.slots);
+            let (slots, busy) = (Arc::clone(&pool.slots), Arc::clone(&pool.busy));
             let builder = thread::Builder::new().name(format!("landfall-compute-{}", index + 1));
-            pool.workers.push(builder.spawn(move || work(&slots[index], index + 1))?);
+            pool.workers.push(builder.spawn(move || work(&slots[index], &busy, index + 1))?);
         }
         Ok(pool)
     }
 
     fn single() -> Pool {
-        Pool { slots: Arc::new([]), workers: Vec::new(), turn: Mutex::new(()) }
+        let slots = Arc::new([]);
+        Pool { slots, workers: Vec::new(), turn: Mutex::new(()), busy: Arc::default() }
     }
 
     /// The pool that runs everything on the calling thread.
@@ -86,6 +104,17 @@ impl Pool {
     /// Number of threads, the caller included.
     pub fn threads(&self) -> usize {
         self.slots.len() + 1
+    }
+
+    /// Wakes the threads, and keeps them from parking between runs until the result is dropped.
+    pub fn busy(&self) -> Busy<'_> {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        for (slot, worker) in self.slots.iter().zip(&self.workers) {
+            if slot.parked.load(Ordering::SeqCst) {
+                worker.thread().unpark();
+            }
+        }
+        Busy(&self.busy)
     }
 
     /// Calls `task(part)` once for each part in `0..parts` and returns when all have finished.
@@ -146,7 +175,7 @@ impl Job {
     }
 
     fn wait(&self) {
-        for _ in 0..SPINS {
+        for _ in 0..SPINS_BUSY {
             if self.unfinished.load(Ordering::Acquire) == 0 {
                 return;
             }
@@ -158,8 +187,8 @@ impl Job {
     }
 }
 
-fn work(slot: &Slot, thread: usize) {
-    while let Some(job) = next_job(slot) {
+fn work(slot: &Slot, busy: &AtomicUsize, thread: usize) {
+    while let Some(job) = next_job(slot, busy) {
         // SAFETY: the caller keeps the job alive until `unfinished` reaches zero, which this
         // thread's decrement below is part of; nothing of the job is touched after it.
         let job = unsafe { &*job };
@@ -172,9 +201,12 @@ fn work(slot: &Slot, thread: usize) {
 }
 
 /// The next job, or `None` when the pool is being dropped.
-fn next_job(slot: &Slot) -> Option<*mut Job> {
+fn next_job(slot: &Slot, busy: &AtomicUsize) -> Option<*mut Job> {
     loop {
-        for _ in 0..SPINS {
+        let limit = || if busy.load(Ordering::Relaxed) > 0 { SPINS_BUSY } else { SPINS };
+        let mut spins = 0;
+        while spins < limit() {
+            spins += 1;
             let job = slot.job.load(Ordering::Acquire);
             if !job.is_null() {
                 slot.job.store(ptr::null_mut(), Ordering::Relaxed);
@@ -240,6 +272,22 @@ mod tests {
             }
         });
         assert_eq!(total.into_inner(), 3 * 40 * 4);
+    }
+
+    #[test]
+    fn a_busy_pool_runs_and_is_idle_again_afterwards() {
+        let pool = Pool::new(2).unwrap();
+        let total = AtomicUsize::new(0);
+        {
+            let (_outer, _inner) = (pool.busy(), pool.busy());
+            for _ in 0..100 {
+                pool.run(2, &|_| {
+                    total.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+            assert_eq!(pool.busy.load(Ordering::Relaxed), 2);
+        }
+        assert_eq!((total.into_inner(), pool.busy.load(Ordering::Relaxed)), (200, 0));
     }
 
     #[test]
