@@ -36,11 +36,11 @@ def landfall(arguments: argparse.Namespace, model: Path, inputs: Path, folder: P
     return {"ms": elapsed * 1e3, "mb": usage.ru_maxrss / 1024}
 
 
-def peer(engine: str, model: Path, inputs: Path, threads: int) -> dict:
-    """Runs the model once in another engine, in a process of its own."""
+def peer(engine: str, model: Path, inputs: Path, threads: int) -> dict | None:
+    """Runs the model once in another engine, in a process of its own; None if it cannot."""
     command = [sys.executable, __file__, "--peer", engine, str(model), str(inputs), str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
 
 
 def answer_once(engine: str, model: str, inputs: str, threads: int) -> None:
@@ -76,6 +76,7 @@ def measure(name: str, label: str, arguments: argparse.Namespace, folder: Path) 
     medians = {
         way: {key: statistics.median(run[key] for run in runs) for key in ("ms", "mb")}
         for way, runs in found.items()
+        if None not in runs
     }
     sizes = {"onnx": model.stat().st_size / 1e6, "package": package.stat().st_size / 1e6}
     return {"ways": medians, "sizes": sizes}
@@ -89,9 +90,10 @@ def table(rows: dict[str, dict], ways: list[str]) -> list[str]:
     lines = [f"| model | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
     for name, row in rows.items():
         found, sizes = row["ways"], row["sizes"]
-        cells = [f"{found[way]['ms']:.3g}" for way in ways]
-        cells += [f"{found[way]['ms'] / found['package']['ms']:.1f}" for way in peers]
-        cells += [f"{found[way]['mb']:.0f}" for way in ways]
+        cells = [f"{found[way]['ms']:.3g}" if way in found else "–" for way in ways]
+        package = found["package"]["ms"]
+        cells += [f"{found[way]['ms'] / package:.1f}" if way in found else "–" for way in peers]
+        cells += [f"{found[way]['mb']:.0f}" if way in found else "–" for way in ways]
         cells += [f"{sizes['onnx']:.1f}", f"{sizes['package']:.1f}"]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
