@@ -1,11 +1,11 @@
 //! A thread pool for static partitions: low latency, no allocation per run.
 //!
 //! Each worker watches a slot of its own. A run publishes a pointer to a job on the caller's stack
-//! in the slots it needs, works on its own share, and returns when every worker has reported.
+//! in the slots it needs, works on its own share, takes back the shares that no worker has begun by
+//! then, and returns when the others have reported. So a worker whose core is busy with something
+//! else, or that sleeps too long, costs no more than its help.
 //! Workers spin briefly between runs (consecutive kernels of one inference are microseconds apart),
-//! then park. While somebody holds a [`Busy`], as an inference does, they spin longer: waking a
-//! parked thread takes tens of microseconds, more than most steps, and steps that run on one thread
-//! would put the others to sleep each time.
+//! then park.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -19,8 +19,6 @@ use std::thread::{self, JoinHandle, Thread};
 
 /// About 20 to 100 µs, by the processor's pause length.
 const SPINS: usize = 1500;
-/// About 0.5 to 2 ms: between the steps of one inference.
-const SPINS_BUSY: usize = 30_000;
 
 type Task = dyn Fn(usize) + Sync;
 
@@ -45,18 +43,6 @@ pub struct Pool {
     slots: Arc<[Slot]>,
     workers: Vec<JoinHandle<()>>,
     turn: Mutex<()>,
-    /// How many [`Busy`] exist.
-    busy: Arc<AtomicUsize>,
-}
-
-/// Says that runs will follow each other closely, as long as it exists.
-#[derive(Debug)]
-pub struct Busy<'a>(&'a AtomicUsize);
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 thread_local! {
@@ -80,19 +66,17 @@ impl Pool {
             stop: AtomicBool::new(false),
         };
         let slots: Arc<[Slot]> = (0..extra).map(slot).collect();
-        let workers = Vec::with_capacity(extra);
-        let mut pool = Pool { slots, workers, turn: Mutex::new(()), busy: Arc::default() };
+        let mut pool = Pool { slots, workers: Vec::with_capacity(extra), turn: Mutex::new(()) };
         for index in 0..extra {
-            let (slots, busy) = (Arc::clone(&pool.slots), Arc::clone(&pool.busy));
+            let slots = Arc::clone(&pool.slots);
             let builder = thread::Builder::new().name(format!("landfall-compute-{}", index + 1));
-            pool.workers.push(builder.spawn(move || work(&slots[index], &busy, index + 1))?);
+            pool.workers.push(builder.spawn(move || work(&slots[index], index + 1))?);
         }
         Ok(pool)
     }
 
     fn single() -> Pool {
-        let slots = Arc::new([]);
-        Pool { slots, workers: Vec::new(), turn: Mutex::new(()), busy: Arc::default() }
+        Pool { slots: Arc::new([]), workers: Vec::new(), turn: Mutex::new(()) }
     }
 
     /// The pool that runs everything on the calling thread.
@@ -106,20 +90,10 @@ impl Pool {
         self.slots.len() + 1
     }
 
-    /// Wakes the threads, and keeps them from parking between runs until the result is dropped.
-    pub fn busy(&self) -> Busy<'_> {
-        self.busy.fetch_add(1, Ordering::Relaxed);
-        for (slot, worker) in self.slots.iter().zip(&self.workers) {
-            if slot.parked.load(Ordering::SeqCst) {
-                worker.thread().unpark();
-            }
-        }
-        Busy(&self.busy)
-    }
-
     /// Calls `task(part)` once for each part in `0..parts` and returns when all have finished.
     ///
-    /// Thread `t` runs parts `t`, `t + threads`, and so on. One part, one thread, or a call from
+    /// Thread `t` runs parts `t`, `t + threads`, and so on, or the caller if that thread has not
+    /// begun once the caller's own parts are done. One part, one thread, or a call from
     /// inside a task runs inline. Callers on several threads take turns. A panic in any part is
     /// raised again here after all threads have stopped working on the call.
     pub fn run(&self, parts: usize, task: &(dyn Fn(usize) + Sync)) {
@@ -151,6 +125,13 @@ impl Pool {
         // SAFETY: the job lives on this stack frame and is only shared from here on.
         let job = unsafe { &*shared };
         job.work(0);
+        for (index, slot) in self.slots.iter().take(threads - 1).enumerate() {
+            // Whoever takes the pointer out of the slot does the share.
+            if !slot.job.swap(ptr::null_mut(), Ordering::AcqRel).is_null() {
+                job.work(index + 1);
+                job.unfinished.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
         job.wait();
         drop(turn);
         let panic = job.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -175,7 +156,7 @@ impl Job {
     }
 
     fn wait(&self) {
-        for _ in 0..SPINS_BUSY {
+        for _ in 0..SPINS {
             if self.unfinished.load(Ordering::Acquire) == 0 {
                 return;
             }
@@ -187,8 +168,8 @@ impl Job {
     }
 }
 
-fn work(slot: &Slot, busy: &AtomicUsize, thread: usize) {
-    while let Some(job) = next_job(slot, busy) {
+fn work(slot: &Slot, thread: usize) {
+    while let Some(job) = next_job(slot) {
         // SAFETY: the caller keeps the job alive until `unfinished` reaches zero, which this
         // thread's decrement below is part of; nothing of the job is touched after it.
         let job = unsafe { &*job };
@@ -201,16 +182,14 @@ fn work(slot: &Slot, busy: &AtomicUsize, thread: usize) {
 }
 
 /// The next job, or `None` when the pool is being dropped.
-fn next_job(slot: &Slot, busy: &AtomicUsize) -> Option<*mut Job> {
+fn next_job(slot: &Slot) -> Option<*mut Job> {
     loop {
-        let limit = || if busy.load(Ordering::Relaxed) > 0 { SPINS_BUSY } else { SPINS };
-        let mut spins = 0;
-        while spins < limit() {
-            spins += 1;
-            let job = slot.job.load(Ordering::Acquire);
-            if !job.is_null() {
-                slot.job.store(ptr::null_mut(), Ordering::Relaxed);
-                return Some(job);
+        for _ in 0..SPINS {
+            if !slot.job.load(Ordering::Relaxed).is_null() {
+                let job = slot.job.swap(ptr::null_mut(), Ordering::AcqRel);
+                if !job.is_null() {
+                    return Some(job);
+                }
             }
             spin_loop();
         }
@@ -275,19 +254,15 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_pool_runs_and_is_idle_again_afterwards() {
-        let pool = Pool::new(2).unwrap();
-        let total = AtomicUsize::new(0);
-        {
-            let (_outer, _inner) = (pool.busy(), pool.busy());
-            for _ in 0..100 {
-                pool.run(2, &|_| {
-                    total.fetch_add(1, Ordering::Relaxed);
-                });
-            }
-            assert_eq!(pool.busy.load(Ordering::Relaxed), 2);
+    fn shares_are_done_once_whoever_is_faster() {
+        let pool = Pool::new(4).unwrap();
+        for round in 0..3000 {
+            let counts = [const { AtomicUsize::new(0) }; 9];
+            pool.run(counts.len(), &|part| {
+                counts[part].fetch_add(1, Ordering::Relaxed);
+            });
+            assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1), "round {round}");
         }
-        assert_eq!((total.into_inner(), pool.busy.load(Ordering::Relaxed)), (200, 0));
     }
 
     #[test]

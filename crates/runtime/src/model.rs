@@ -106,7 +106,6 @@ impl Model {
         inputs: &[Tensor],
         observer: Option<Observer<'_>>,
     ) -> Result<Vec<Tensor>, RunError> {
-        let _busy = self.pool.busy();
         self.program.run(self.exec(), inputs, observer)
     }
 
@@ -119,7 +118,6 @@ impl Model {
         observer: Option<Observer<'_>>,
         emit: &mut dyn FnMut(usize, TensorView<'_>) -> Result<(), TensorError>,
     ) -> Result<(), RunError> {
-        let _busy = self.pool.busy();
         self.program.run_views(self.exec(), inputs, observer, emit)
     }
 
