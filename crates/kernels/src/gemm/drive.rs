@@ -42,6 +42,9 @@ pub(crate) struct Product<'a> {
 // SAFETY: its makers borrow all operands for the call, and parts write disjoint rectangles.
 unsafe impl Sync for Product<'_> {}
 
+/// Bytes.
+const CACHE_LINE: usize = 64;
+
 /// A grid of parts over a product's rows and panels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Grid {
@@ -49,13 +52,30 @@ pub(crate) struct Grid {
     pub(crate) panel_parts: usize,
 }
 
-/// The grid of at most `threads` parts whose largest part is smallest; reading less breaks ties.
-pub(crate) fn grid(threads: usize, rows: usize, panels: usize) -> Grid {
+/// What a cache line that two cores write in turn costs, in vectors of sums: about 100 ns where the
+/// cores share a cache, several times that where they do not.
+const SHARED_LINE: usize = 1024;
+
+/// What a product's parts are cut from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extents {
+    pub(crate) rows: usize,
+    pub(crate) panels: usize,
+    pub(crate) depth: usize,
+    /// Whether panels of the output lie in cache lines of their own.
+    pub(crate) apart: bool,
+}
+
+/// The grid of at most `threads` parts whose largest part is cheapest; reading less breaks ties.
+/// Where neighbouring panels share a cache line in every row, cutting between them costs that.
+pub(crate) fn grid(threads: usize, extents: Extents) -> Grid {
+    let Extents { rows, panels, depth, apart } = extents;
     let candidates = (1..=threads).map(|row_parts| {
         let panel_parts = threads / row_parts;
         let (r, p) = (rows.div_ceil(row_parts), panels.div_ceil(panel_parts));
-        let largest = r.next_multiple_of(6) * p;
-        ((largest, r + p * PANEL), Grid { row_parts, panel_parts })
+        let cuts = if apart { 0 } else { panel_parts - 1 };
+        let cost = r.next_multiple_of(6) * p * depth + r * cuts * SHARED_LINE;
+        ((cost, r + p * PANEL), Grid { row_parts, panel_parts })
     });
     let best = candidates.min_by_key(|(cost, _)| *cost);
     best.map_or(Grid { row_parts: 1, panel_parts: 1 }, |(_, grid)| grid)
@@ -69,7 +89,9 @@ pub(crate) fn run(exec: Exec<'_>, product: &Product<'_>) {
     }
     let cost = m.saturating_mul(k).saturating_mul(product.n) / 8;
     let threads = parallel::useful_parts(exec, cost, m * panels);
-    let grid = grid(threads, m, panels);
+    let apart = product.out.addr().is_multiple_of(CACHE_LINE)
+        && (product.out_stride * size_of::<f32>()).is_multiple_of(CACHE_LINE);
+    let grid = grid(threads, Extents { rows: m, panels, depth: k, apart });
     exec.pool.run(grid.row_parts * grid.panel_parts, &|part| {
         let rows = parallel::share(m, grid.row_parts, part / grid.panel_parts);
         let panels = parallel::share(panels, grid.panel_parts, part % grid.panel_parts);
@@ -257,9 +279,25 @@ mod tests {
 
     #[test]
     fn grids_prefer_balance_then_less_reading() {
-        assert_eq!(grid(4, 1, 64), Grid { row_parts: 1, panel_parts: 4 });
-        assert_eq!(grid(4, 10_000, 1), Grid { row_parts: 4, panel_parts: 1 });
-        assert_eq!(grid(4, 1200, 64), Grid { row_parts: 2, panel_parts: 2 });
-        assert_eq!(grid(1, 5, 5), Grid { row_parts: 1, panel_parts: 1 });
+        let grid = |threads, rows, panels| {
+            let Grid { row_parts, panel_parts } =
+                super::grid(threads, Extents { rows, panels, depth: 64, apart: true });
+            [row_parts, panel_parts]
+        };
+        assert_eq!(grid(4, 1, 64), [1, 4]);
+        assert_eq!(grid(4, 10_000, 1), [4, 1]);
+        assert_eq!(grid(4, 1200, 64), [2, 2]);
+        assert_eq!(grid(1, 5, 5), [1, 1]);
+    }
+
+    #[test]
+    fn grids_do_not_cut_where_every_row_would_share_a_cache_line() {
+        let grid = |rows, panels, depth, apart| {
+            let grid = super::grid(2, Extents { rows, panels, depth, apart });
+            [grid.row_parts, grid.panel_parts]
+        };
+        assert_eq!(grid(784, 2, 28, true), [1, 2]);
+        assert_eq!(grid(784, 2, 28, false), [2, 1]);
+        assert_eq!(grid(1, 64, 256, false), [1, 2], "one row shares one line");
     }
 }

@@ -7,7 +7,7 @@ use super::epilogue::{Finish, FinishTile};
 use super::lanes::{Dot, DotOp, dispatch};
 use super::pack::GROUP;
 use super::tile::{Prepare, TileArgs, run_tile, widths};
-use crate::gemm::{PANEL, grid};
+use crate::gemm::{Extents, PANEL, grid};
 use crate::math::ActivateTile;
 use crate::rows::{DenseRows, RowSource, RowTable};
 use crate::{CacheSizes, Cpu, Exec, parallel, scratch};
@@ -38,7 +38,9 @@ pub(crate) fn run(exec: Exec<'_>, product: &Product<'_>) {
         return;
     }
     let cost = m.saturating_mul(k).saturating_mul(product.finish.n) / 16;
-    let grid = grid(parallel::useful_parts(exec, cost, m * panels), m, panels);
+    // A cache line holds bytes of four panels.
+    let extents = Extents { rows: m, panels, depth: k / 4, apart: false };
+    let grid = grid(parallel::useful_parts(exec, cost, m * panels), extents);
     let row_sums = product.finish.needs_row_sums();
     exec.pool.run(grid.row_parts * grid.panel_parts, &|part| {
         let rows = parallel::share(m, grid.row_parts, part / grid.panel_parts);
