@@ -131,50 +131,58 @@ impl<T: Copy + Sync> WindowRows<T> {
         }
     }
 
-    /// Copies a whole window, padding included, to `to`, and up to [`VECTOR`] bytes of anything
-    /// behind it.
+    /// Copies a whole window, padding included, to `to`, which has room for [`VECTOR`] bytes more.
     fn copy_window(&self, p: Position, to: *mut T) {
         let w = &self.window;
         let (ys, xs) = (w.valid_taps(0, p.y), w.valid_taps(1, p.x));
         let origin = self.origin(p);
         let elements = w.taps() * self.channels;
-        let first_padded = if ys.len() * xs.len() == w.taps() { elements } else { 0 };
-        let stretch = if self.taps_touch() { xs.len().max(1) } else { 1 };
-        let len = stretch * self.channels;
-        let short = len * size_of::<T>() <= VECTOR && stretch == w.kernel[1] && first_padded > 0;
-        if short {
-            for ky in ys.clone() {
-                let from = origin.wrapping_add(self.tap_offset(ky, 0)).cast::<[u8; VECTOR]>();
-                if from.wrapping_add(1).cast() > self.end {
-                    // SAFETY: valid taps are pixels of the image; the window fits `to`.
-                    unsafe { ptr::copy_nonoverlapping(from.cast(), to.add(ky * len), len) };
-                } else {
-                    // SAFETY: the vector ends inside the images, and behind the window at most by
-                    // its own size.
-                    unsafe {
-                        to.add(ky * len)
-                            .cast::<[u8; VECTOR]>()
-                            .write_unaligned(from.read_unaligned())
-                    };
-                }
-            }
-        }
-        // SAFETY: `to` has room for the row.
-        unsafe {
-            let rest = (self.depth - first_padded) * size_of::<T>();
-            ptr::write_bytes(to.add(first_padded).cast::<u8>(), self.pad, rest);
-        }
-        if short {
+        let whole = ys.len() * xs.len() == w.taps();
+        if whole && self.taps_touch() && w.kernel[1] * self.channels * size_of::<T>() <= VECTOR {
+            self.copy_short_rows(origin, to);
+            // SAFETY: `to` has room for the row.
+            unsafe { self.pad(to.add(elements), self.depth - elements) };
             return;
         }
+        if !whole || self.depth > elements {
+            // SAFETY: `to` has room for the row.
+            unsafe { self.pad(to, self.depth) };
+        }
+        let stretch = if self.taps_touch() { xs.len().max(1) } else { 1 };
         for ky in ys {
             for kx in xs.clone().step_by(stretch) {
                 let from = origin.wrapping_add(self.tap_offset(ky, kx));
                 let offset = (ky * w.kernel[1] + kx) * self.channels;
                 // SAFETY: valid taps are pixels of the image; the window fits `to`.
-                unsafe { ptr::copy_nonoverlapping(from, to.add(offset), len) };
+                unsafe { ptr::copy_nonoverlapping(from, to.add(offset), stretch * self.channels) };
             }
         }
+    }
+
+    /// Copies the kernel rows of a window inside the image, each of at most [`VECTOR`] bytes, as
+    /// vectors: a call of `memcpy` takes longer. What a vector has too much lands where the next
+    /// row, the padding or the next window will be.
+    fn copy_short_rows(&self, origin: *const T, to: *mut T) {
+        let len = self.window.kernel[1] * self.channels;
+        for ky in 0..self.window.kernel[0] {
+            let from = origin.wrapping_add(self.tap_offset(ky, 0)).cast::<[u8; VECTOR]>();
+            let to = to.wrapping_add(ky * len);
+            // SAFETY: the taps are pixels of the image, and a vector is read only where the images
+            // go on for so long; `to` has room for the window and a vector.
+            unsafe {
+                match from.wrapping_add(1).cast() <= self.end {
+                    true => to.cast::<[u8; VECTOR]>().write_unaligned(from.read_unaligned()),
+                    false => ptr::copy_nonoverlapping(from.cast(), to, len),
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// `elements` elements are writable at `to`.
+    unsafe fn pad(&self, to: *mut T, elements: usize) {
+        // SAFETY: by the caller's promise.
+        unsafe { ptr::write_bytes(to.cast::<u8>(), self.pad, elements * size_of::<T>()) }
     }
 
     /// One segment, every row a copy.

@@ -2,7 +2,7 @@
 
 use landfall_tensor::SumScales;
 
-use super::blocks::Blocks;
+use super::blocks::{Blocks, Scales, real_scale};
 use super::lanes::{Dot, DotOp, dispatch};
 use super::{Bytes, check_zero_point};
 use crate::gemm::PANEL;
@@ -82,7 +82,8 @@ impl<'a> Sum<'a> {
         let zeros = x.zero_point.wrapping_mul(x_factor);
         let zeros = zeros.wrapping_add(y.zero_point.wrapping_mul(y_factor));
         let (factors, zeros) = ([b.splat(x_factor), b.splat(y_factor)], b.splat(zeros));
-        let scale = [2f64.powi(-(self.scales.scale.shift as i32 - 30)); PANEL];
+        let (fixed, real) = ([self.scales.scale; PANEL], [real_scale(self.scales.scale); PANEL]);
+        let scales = Scales { fixed: &fixed, real: &real };
         let ByteRange { zero_point, low, high } = self.range;
         let (low, high) = (low - zero_point, high - zero_point);
         let (outs, out_rest) = self.out.as_chunks_mut::<PANEL>();
@@ -91,7 +92,7 @@ impl<'a> Sum<'a> {
         for ((out, x), y) in outs.iter_mut().zip(xs).zip(ys) {
             let x = b.mul(b.widen::<A_SIGNED>(x), factors[0]);
             let y = b.mul(b.widen::<B_SIGNED>(y), factors[1]);
-            let sum = b.requantize(b.sub(b.add(x, y), zeros), &scale);
+            let sum = b.requantize(b.sub(b.add(x, y), zeros), scales);
             b.store_bytes(sum, low, high, zero_point, out);
         }
         if !out_rest.is_empty() {
@@ -100,7 +101,7 @@ impl<'a> Sum<'a> {
             y[..y_rest.len()].copy_from_slice(y_rest);
             let x = b.mul(b.widen::<A_SIGNED>(&x), factors[0]);
             let y = b.mul(b.widen::<B_SIGNED>(&y), factors[1]);
-            let sum = b.requantize(b.sub(b.add(x, y), zeros), &scale);
+            let sum = b.requantize(b.sub(b.add(x, y), zeros), scales);
             b.store_bytes(sum, low, high, zero_point, &mut out);
             out_rest.copy_from_slice(&out[..out_rest.len()]);
         }

@@ -1,12 +1,14 @@
 //! Sixteen 32-bit lanes: what the epilogue and the depthwise kernel compute with.
 //!
-//! `landfall_tensor::requantize` is integer arithmetic. Here the same integers come from one fused
-//! multiply-add of f64: `fma(acc, scale, 1.5 * 2^52)` rounds the exact product to an integer, ties
-//! to even, because a 31-bit mantissa is an exact f64 and numbers next to `1.5 * 2^52` lie one
-//! apart; its low 32 bits are the result.
+//! `landfall_tensor::requantize` is integer arithmetic, and so it is in scalar code. In vectors the
+//! same integers come from one fused multiply-add of f64: `fma(acc, scale, 1.5 * 2^52)` rounds the
+//! exact product to an integer, ties to even, because a 31-bit mantissa is an exact f64 and numbers
+//! next to `1.5 * 2^52` lie one apart; its low 32 bits are the result.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
+
+use landfall_tensor::{FixedPointScale, requantize};
 
 use crate::gemm::PANEL;
 
@@ -14,7 +16,20 @@ use crate::gemm::PANEL;
 pub(crate) type Block = [i32; PANEL];
 
 /// Numbers of this size are whole, and a sum with it is rounded to a whole number.
+#[cfg(target_arch = "x86_64")]
 const WHOLE: f64 = 1.5 * (1u64 << 52) as f64;
+
+/// Scales of 16 columns, each below 1: the same numbers twice.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scales<'a> {
+    pub(crate) fixed: &'a [FixedPointScale; PANEL],
+    pub(crate) real: &'a [f64; PANEL],
+}
+
+/// A fixed-point scale as the number that it is, exactly.
+pub(crate) fn real_scale(scale: FixedPointScale) -> f64 {
+    f64::from(scale.mantissa) * 2f64.powi(-(scale.shift as i32))
+}
 
 /// Arithmetic modulo 2^32 on 16 lanes.
 pub(crate) trait Blocks: Copy {
@@ -28,8 +43,8 @@ pub(crate) trait Blocks: Copy {
     fn mul(self, a: Self::Block, b: Self::Block) -> Self::Block;
     /// Bytes as numbers.
     fn widen<const SIGNED: bool>(self, bytes: &[u8; PANEL]) -> Self::Block;
-    /// `round_ties_even(x * scale)`, for 31-bit scales below 1.
-    fn requantize(self, x: Self::Block, scales: &[f64; PANEL]) -> Self::Block;
+    /// `round_ties_even(x * scale)`.
+    fn requantize(self, x: Self::Block, scales: Scales<'_>) -> Self::Block;
     /// Stores `clamp(x, low, high) + zero` modulo 256.
     fn store_bytes(self, x: Self::Block, low: i32, high: i32, zero: i32, to: &mut [u8; PANEL]);
     /// Stores `x * (factor * scale) + bias`, rounding the last product and the sum at once.
@@ -78,8 +93,8 @@ impl Blocks for Scalar {
         bytes.map(|byte| if SIGNED { i32::from(byte as i8) } else { i32::from(byte) })
     }
 
-    fn requantize(self, x: Block, scales: &[f64; PANEL]) -> Block {
-        std::array::from_fn(|j| f64::from(x[j]).mul_add(scales[j], WHOLE).to_bits() as i32)
+    fn requantize(self, x: Block, scales: Scales<'_>) -> Block {
+        std::array::from_fn(|j| requantize(x[j], scales.fixed[j]))
     }
 
     fn store_bytes(self, x: Block, low: i32, high: i32, zero: i32, to: &mut [u8; PANEL]) {
@@ -145,9 +160,9 @@ impl Blocks for Pair {
             [_mm256_sub_epi32(a[0], b[0]), _mm256_sub_epi32(a[1], b[1])];
         fn mul(a: [__m256i; 2], b: [__m256i; 2]) -> [__m256i; 2] =
             [_mm256_mullo_epi32(a[0], b[0]), _mm256_mullo_epi32(a[1], b[1])];
-        fn requantize(x: [__m256i; 2], scales: &[f64; PANEL]) -> [__m256i; 2] = [
-            requantize_half(x[0], scales.as_ptr()),
-            requantize_half(x[1], scales.as_ptr().add(8)),
+        fn requantize(x: [__m256i; 2], scales: Scales<'_>) -> [__m256i; 2] = [
+            requantize_half(x[0], scales.real.as_ptr()),
+            requantize_half(x[1], scales.real.as_ptr().add(8)),
         ];
         fn store_bytes(x: [__m256i; 2], low: i32, high: i32, zero: i32, to: &mut [u8; PANEL]) = {
             let (low, high) = (_mm256_set1_epi32(low), _mm256_set1_epi32(high));
@@ -246,9 +261,9 @@ impl Blocks for Single {
         fn add(a: __m512i, b: __m512i) -> __m512i = _mm512_add_epi32(a, b);
         fn sub(a: __m512i, b: __m512i) -> __m512i = _mm512_sub_epi32(a, b);
         fn mul(a: __m512i, b: __m512i) -> __m512i = _mm512_mullo_epi32(a, b);
-        fn requantize(x: __m512i, scales: &[f64; PANEL]) -> __m512i = {
+        fn requantize(x: __m512i, scales: Scales<'_>) -> __m512i = {
             let (first, second) = (_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64::<1>(x));
-            let (whole, scales) = (_mm512_set1_pd(WHOLE), scales.as_ptr());
+            let (whole, scales) = (_mm512_set1_pd(WHOLE), scales.real.as_ptr());
             let first = _mm512_fmadd_pd(_mm512_cvtepi32_pd(first), _mm512_loadu_pd(scales), whole);
             let scales = _mm512_loadu_pd(scales.add(8));
             let second = _mm512_fmadd_pd(_mm512_cvtepi32_pd(second), scales, whole);

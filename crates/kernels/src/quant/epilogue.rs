@@ -3,7 +3,7 @@
 
 use landfall_tensor::{FixedPointScale, requantize};
 
-use super::blocks::{Block, Blocks};
+use super::blocks::{Block, Blocks, Scales, real_scale};
 use super::lanes::{Dot, DotOp};
 use crate::gemm::PANEL;
 use crate::math::Activation;
@@ -35,10 +35,9 @@ impl ColumnScales {
         };
         // A block may begin anywhere, at the first column of a group.
         let scales: Vec<_> = (0..columns).map(of).chain(std::iter::repeat_n(zero, PANEL)).collect();
-        let real = |s: &FixedPointScale| f64::from(s.mantissa) * 2f64.powi(-(s.shift as i32));
         Some(ColumnScales {
             fits: scales.iter().all(|scale| scale.shift >= SHIFT_FITS),
-            real: scales.iter().map(real).collect(),
+            real: scales.iter().copied().map(real_scale).collect(),
             scales,
             columns,
         })
@@ -47,6 +46,12 @@ impl ColumnScales {
     /// Columns.
     pub fn columns(&self) -> usize {
         self.columns
+    }
+
+    /// Those of the block that begins at a column.
+    #[inline(always)]
+    fn block(&self, first: usize) -> Scales<'_> {
+        Scales { fixed: block(&self.scales, first), real: block(&self.real, first) }
     }
 
     /// `landfall_tensor::requantize` of a block of columns whose scales do not fit vectors.
@@ -204,9 +209,9 @@ impl Finish<'_> {
                         }
                         return;
                     }
-                    let real = block(&scales.real, col);
+                    let scales = scales.block(col);
                     for row in 0..sums.rows {
-                        let scaled = b.requantize(sums.total(b, row, columns), real);
+                        let scaled = b.requantize(sums.total(b, row, columns), scales);
                         write!(data.add(at(row)), count, 0, out => {
                             b.store_bytes(scaled, low, high, zero_point, out);
                         });
@@ -313,7 +318,7 @@ mod tests {
             let b = d.blocks();
             let (scales, x) = (self.0, b.load(self.1));
             let scaled = match scales.fits {
-                true => b.requantize(x, block(&scales.real, 0)),
+                true => b.requantize(x, scales.block(0)),
                 false => scales.slow(b, 0, x),
             };
             b.store(scaled, self.1);
