@@ -1,21 +1,32 @@
-//! The `manifest.yaml` beside a `model.onnx`: what `landfall package` would put into a package is
-//! served just as well from the folder, so that a model and its steps can be tried before they are
-//! packaged.
+//! What is declared about a model beside its file: steps and serving defaults, in the manifest that
+//! `landfall package` would put into a package, or in the `model.yaml` of a repository folder.
 //!
-//! Only a file of that very name has one: in a folder of many models, a manifest would have to
-//! say which one it means.
+//! A `manifest.yaml` belongs only to a file named `model.onnx`: in a folder of many models, it
+//! would have to say which one it means.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use landfall_package::ModelConfig;
+use landfall_graph::Signature;
+use landfall_package::steps::{PostStep, PreStep};
+use landfall_package::{ModelConfig, ServingDefaults, Tolerance};
 use landfall_predict::pipeline::{Limits, Pipeline};
 
-use crate::engine::{AssetFolder, Opened};
+use crate::config::{MAX_THREADS, read_model_file};
+use crate::engine::AssetFolder;
 
 /// Bytes that a manifest may have.
-const MAX_BYTES: u64 = 16 << 20;
+const MAX_MANIFEST_BYTES: u64 = 16 << 20;
+
+/// What belongs to a bare model file.
+#[derive(Default)]
+pub struct Declared {
+    /// Pre- and post-processing, if there is any.
+    pub steps: Option<Arc<Pipeline>>,
+    /// How to serve the model unless the server says otherwise.
+    pub serving: ServingDefaults,
+}
 
 /// The manifest that belongs to a model file, if there is one.
 pub fn manifest_beside(model: &Path) -> Option<PathBuf> {
@@ -24,43 +35,86 @@ pub fn manifest_beside(model: &Path) -> Option<PathBuf> {
     (is_bare && manifest.is_file()).then_some(manifest)
 }
 
-/// Gives an opened `model.onnx` the steps and serving defaults of the manifest beside it. Files
-/// that steps name are found beside the manifest. Anything else is left as it is.
-pub fn with_manifest(model: &Path, opened: Opened) -> Result<Opened> {
-    match manifest_beside(model) {
-        Some(manifest) => {
-            applied(&manifest, opened).with_context(|| manifest.display().to_string())
-        }
-        None => Ok(opened),
-    }
+/// Reads a manifest and checks what its form does not say.
+pub fn read_manifest(path: &Path) -> Result<ModelConfig> {
+    let read = || -> Result<ModelConfig> {
+        let bytes = std::fs::metadata(path)?.len();
+        ensure!(bytes <= MAX_MANIFEST_BYTES, "{bytes} bytes, at most {MAX_MANIFEST_BYTES}");
+        let declared: ModelConfig = serde_saphyr::from_str(&std::fs::read_to_string(path)?)?;
+        check(&declared)?;
+        Ok(declared)
+    };
+    read().with_context(|| path.display().to_string())
 }
 
-fn applied(manifest: &Path, mut opened: Opened) -> Result<Opened> {
-    let declared = read(manifest)?;
-    opened.serving = declared.serving;
-    if declared.preprocess.is_empty() && declared.postprocess.is_empty() {
-        return Ok(opened);
-    }
+fn check(declared: &ModelConfig) -> Result<()> {
+    let name = &declared.name;
     ensure!(
-        opened.steps.is_none(),
-        "model.yaml declares steps too: leave them to one of the two files"
+        !name.contains(['/', '\\']) && !name.chars().any(char::is_control) && name != "..",
+        "name: expected one without '/' and '\\', such as 'flights', found {name:?}"
     );
-    let folder = AssetFolder::new(manifest.parent().unwrap_or(Path::new("")));
-    let pipeline = Pipeline::compile(
-        &declared.preprocess,
-        &declared.postprocess,
-        |name| folder.read(name).map_err(|error| format!("{error:#}")),
-        opened.model.signature(),
-        Limits::default(),
-    )?;
-    opened.steps = (!pipeline.is_identity()).then(|| Arc::new(pipeline));
-    Ok(opened)
+    let threads = declared.serving.threads.unwrap_or(1);
+    ensure!(
+        (1..=MAX_THREADS).contains(&threads),
+        "serving: threads: expected 1 to {MAX_THREADS}, found {threads}"
+    );
+    let Tolerance { absolute, relative } = declared.tolerance.unwrap_or_default();
+    for (field, value) in [("absolute", absolute), ("relative", relative)] {
+        ensure!(
+            value >= 0.0 && value.is_finite(),
+            "tolerance: {field}: expected a number from 0, found {value}"
+        );
+    }
+    Ok(())
 }
 
-fn read(manifest: &Path) -> Result<ModelConfig> {
-    let bytes = std::fs::metadata(manifest)?.len();
-    ensure!(bytes <= MAX_BYTES, "{bytes} bytes, at most {MAX_BYTES}");
-    Ok(serde_saphyr::from_str(&std::fs::read_to_string(manifest)?)?)
+/// What is declared about a bare model of that signature. Files that steps name are found beside
+/// the file that declares the steps.
+pub fn beside(model: &Path, signature: &Signature) -> Result<Declared> {
+    let mut declared = Declared::default();
+    let settings = settings_beside(model);
+    if let Some(file) = &settings {
+        let config = read_model_file(file)?;
+        declared.steps = steps(file, &config.preprocess, &config.postprocess, signature)?;
+    }
+    let Some(manifest) = manifest_beside(model) else { return Ok(declared) };
+    let config = read_manifest(&manifest)?;
+    declared.serving = config.serving;
+    if let Some(steps) = steps(&manifest, &config.preprocess, &config.postprocess, signature)? {
+        ensure!(
+            declared.steps.is_none(),
+            "{}: {} declares steps too: leave them to one of the two files",
+            manifest.display(),
+            settings.unwrap_or_default().display()
+        );
+        declared.steps = Some(steps);
+    }
+    Ok(declared)
+}
+
+/// The `model.yaml` in the model's folder, or in the one above a version folder.
+fn settings_beside(model: &Path) -> Option<PathBuf> {
+    let beside = model.parent().unwrap_or(Path::new(""));
+    let is_version = beside
+        .file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| name.parse::<u64>().is_ok());
+    let above = beside.parent().filter(|_| is_version);
+    let declared = [Some(beside), above].into_iter().flatten().map(|f| f.join("model.yaml"));
+    declared.into_iter().find(|file| file.exists())
+}
+
+fn steps(
+    file: &Path,
+    pre: &[PreStep],
+    post: &[PostStep],
+    signature: &Signature,
+) -> Result<Option<Arc<Pipeline>>> {
+    let folder = AssetFolder::new(file.parent().unwrap_or(Path::new("")));
+    let asset = |name: &str| folder.read(name).map_err(|error| format!("{error:#}"));
+    let pipeline = Pipeline::compile(pre, post, asset, signature, Limits::default());
+    let pipeline = pipeline.with_context(|| file.display().to_string())?;
+    Ok((!pipeline.is_identity()).then(|| Arc::new(pipeline)))
 }
 
 #[cfg(test)]

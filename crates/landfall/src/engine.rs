@@ -21,7 +21,7 @@ pub use assets::AssetFolder;
 pub use content::located;
 pub use golden::{Excess, check_golden, excess};
 
-use crate::config::read_model_file;
+use crate::declared::{self, Declared};
 
 /// How to prepare a model.
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ pub struct EngineOptions {
     pub cpu: Cpu,
     /// Threads that one run uses.
     pub threads: usize,
-    /// Whether a package's own number of threads wins.
+    /// Whether the number of threads that the model's author declared wins.
     pub prefer_declared_threads: bool,
     /// Whether the optimiser runs.
     pub optimize: bool,
@@ -57,6 +57,13 @@ impl EngineOptions {
     /// How to compile.
     pub fn runtime(&self) -> Options {
         Options { cpu: self.cpu, threads: self.threads, ..Options::default() }
+    }
+
+    /// How to compile a model with declared serving defaults.
+    fn declared_runtime(&self, serving: &ServingDefaults) -> Options {
+        let declared = serving.threads.filter(|_| self.prefer_declared_threads);
+        let threads = declared.map_or(self.threads, |threads| threads.clamp(1, cores()));
+        Options { threads, ..self.runtime() }
     }
 }
 
@@ -136,7 +143,7 @@ pub struct Opened {
     pub steps: Option<Arc<Pipeline>>,
     /// What the protocol calls the platform.
     pub platform: &'static str,
-    /// What a package declares about its serving.
+    /// What the author declares about serving it.
     pub serving: ServingDefaults,
     /// The package, if it is one.
     pub package: Option<Package>,
@@ -180,50 +187,27 @@ pub fn open_unchecked(path: &Path, options: &EngineOptions) -> Result<Opened> {
 
 fn open_onnx(path: &Path, options: &EngineOptions) -> Result<Opened> {
     let graph = prepare(path, options)?.graph;
-    let steps = steps_beside(path, &graph.signature())?;
-    compiled(graph, steps, options).with_context(|| path.display().to_string())
+    let declared = declared::beside(path, &graph.signature())?;
+    compiled(graph, declared, options).with_context(|| path.display().to_string())
 }
 
 /// Opens an ONNX model that is part of this binary; `name` is how errors call it.
 pub fn open_embedded(name: &Path, bytes: &[u8], options: &EngineOptions) -> Result<Opened> {
     let imported = landfall_onnx::import_bytes(Buffer::copy_of(bytes));
     prepared(imported, options)
-        .and_then(|prepared| compiled(prepared.graph, None, options))
+        .and_then(|prepared| compiled(prepared.graph, Declared::default(), options))
         .with_context(|| name.display().to_string())
 }
 
-fn compiled(graph: Graph, steps: Option<Arc<Pipeline>>, options: &EngineOptions) -> Result<Opened> {
+fn compiled(graph: Graph, declared: Declared, options: &EngineOptions) -> Result<Opened> {
+    let Declared { steps, serving } = declared;
     Ok(Opened {
-        model: Arc::new(Model::compile(graph, &options.runtime())?),
+        model: Arc::new(Model::compile(graph, &options.declared_runtime(&serving))?),
         steps,
         platform: "onnx",
-        serving: ServingDefaults::default(),
+        serving,
         package: None,
     })
-}
-
-/// The steps that a `model.yaml` in the model's folder, or in the one above a version folder,
-/// declares for the graph.
-fn steps_beside(path: &Path, signature: &Signature) -> Result<Option<Arc<Pipeline>>> {
-    let beside = path.parent().unwrap_or(Path::new(""));
-    let is_version = beside
-        .file_name()
-        .and_then(|name| name.to_str())
-        .is_some_and(|name| name.parse::<u64>().is_ok());
-    let above = beside.parent().filter(|_| is_version);
-    let declared = [Some(beside), above].into_iter().flatten().map(|f| f.join("model.yaml"));
-    let Some(file) = declared.into_iter().find(|file| file.exists()) else { return Ok(None) };
-    let config = read_model_file(&file)?;
-    let folder = AssetFolder::new(file.parent().unwrap_or(Path::new("")));
-    let pipeline = Pipeline::compile(
-        &config.preprocess,
-        &config.postprocess,
-        |name| folder.read(name).map_err(|error| format!("{error:#}")),
-        signature,
-        Limits::default(),
-    );
-    let pipeline = pipeline.with_context(|| file.display().to_string())?;
-    Ok((!pipeline.is_identity()).then(|| Arc::new(pipeline)))
 }
 
 fn open_package(path: &Path, options: &EngineOptions) -> Result<Opened> {
@@ -242,12 +226,7 @@ fn open_package(path: &Path, options: &EngineOptions) -> Result<Opened> {
         .map(|(key, tensor)| Ok((key, tensor?)))
         .collect::<Result<_, landfall_package::PackageError>>()
         .with_context(here)?;
-    let mut runtime = options.runtime();
-    if let (true, Some(threads)) =
-        (options.prefer_declared_threads, package.manifest().model.serving.threads)
-    {
-        runtime.threads = threads.clamp(1, cores());
-    }
+    let runtime = options.declared_runtime(&package.manifest().model.serving);
     let model = Model::compile_with(graph, &runtime, packed).with_context(here)?;
     Ok(Opened {
         model: Arc::new(model),

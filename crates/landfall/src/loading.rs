@@ -20,7 +20,6 @@ use std::sync::Arc;
 use landfall_predict::{Executable, LoadedModel, ServingConfig, Steps};
 use landfall_tensor::FileAccess;
 
-use crate::declared::with_manifest;
 use crate::engine::{self, EngineOptions, Opened};
 
 /// Opens model files.
@@ -54,7 +53,7 @@ impl OpenModel for ModelFiles {
         let opened = EngineOptions::from_environment(threads.max(1)).and_then(|options| {
             let prefer_declared_threads = config.threads == 0;
             let options = EngineOptions { prefer_declared_threads, files, ..options };
-            with_manifest(path, engine::open(path, &options)?)
+            engine::open(path, &options)
         });
         Ok(loaded(opened.map_err(|error| format!("{error:#}"))?, config))
     }

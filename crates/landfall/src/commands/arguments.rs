@@ -17,6 +17,17 @@ pub(super) fn threads(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| format!("expected a number from 0 to {MAX_THREADS}, found '{text}'"))
 }
 
+/// A number of threads that are wanted for sure.
+pub(super) fn workers(text: &str) -> Result<usize, String> {
+    let number = threads(text).ok().filter(|&number| number > 0);
+    number.ok_or_else(|| {
+        format!(
+            "expected a number from 1 to {MAX_THREADS}, found '{text}'; leave it out for one per \
+             core"
+        )
+    })
+}
+
 /// A time in seconds.
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|number| Duration::try_from_secs_f64(number).ok());
@@ -42,6 +53,10 @@ mod tests {
         assert_eq!((threads("0"), threads("1024")), (Ok(0), Ok(1024)));
         for text in ["1025", "100000", "-1", "two", ""] {
             assert!(threads(text).unwrap_err().contains("0 to 1024"), "{text}");
+        }
+        assert_eq!((workers("1"), workers("1024")), (Ok(1), Ok(1024)));
+        for text in ["0", "1025", "two"] {
+            assert!(workers(text).unwrap_err().contains("1 to 1024"), "{text}");
         }
         assert!(positive("0").unwrap_err().contains("from 1"));
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));

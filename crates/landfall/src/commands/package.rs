@@ -7,13 +7,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::Args;
 use landfall_graph::Graph;
 use landfall_package::steps::Resolved;
-use landfall_package::{
-    ModelConfig, Package, PackageBuilder, Provenance, ServingDefaults, Source, Tolerance,
-};
+use landfall_package::{Package, PackageBuilder, Provenance, ServingDefaults, Source};
 use landfall_predict::pipeline::{Limits, Pipeline};
 use landfall_runtime::{Cpu, Isa, Model};
 use landfall_tensor::{Buffer, Tensor};
@@ -22,7 +20,7 @@ use super::Failure;
 use super::output::print;
 use super::paths::Paths;
 use super::run::arrange;
-use crate::config::MAX_THREADS;
+use crate::declared::{manifest_beside, read_manifest};
 use crate::engine::{self, AssetFolder, EngineOptions, Opened};
 use crate::npz::{self, Arrays};
 use crate::sample::{self, Extents};
@@ -48,8 +46,6 @@ in the manifest fixes it, where the bytes must not depend on what was measured h
 const GOLDEN_ROWS: usize = 1;
 /// Length of free axes of golden inputs that are made up.
 const GOLDEN_LENGTH: usize = 8;
-/// Bytes that a manifest may have.
-const MAX_MANIFEST_BYTES: u64 = 16 << 20;
 
 /// Put a model, its steps and its weights in one file that loads at once.
 #[derive(Debug, Args)]
@@ -60,7 +56,8 @@ pub(super) struct PackageArguments {
     /// The package to write
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
-    /// What the author declares: name, description, steps, serving defaults, data, metrics
+    /// Declarations: name, description, steps, serving defaults, data, metrics [default: the
+    /// manifest.yaml beside a model.onnx]
     #[arg(long, value_name = "YAML")]
     manifest: Option<PathBuf>,
     /// Golden inputs, by the names that callers use [default: made up]
@@ -85,8 +82,9 @@ pub(super) fn run(arguments: &PackageArguments) -> Result<(), Failure> {
 
 /// Writes the package; what it holds, for people and programs.
 fn package(arguments: &PackageArguments) -> Result<serde_json::Value> {
+    let manifest = arguments.manifest.clone().or_else(|| manifest_beside(&arguments.model));
     let paths = Paths::default().read("the model", &arguments.model);
-    let given = [("--manifest", &arguments.manifest), ("--golden", &arguments.golden)];
+    let given = [("--manifest", &manifest), ("--golden", &arguments.golden)];
     let given = given.into_iter().filter_map(|(name, path)| Some((name, path.as_deref()?)));
     given
         .fold(paths, |paths, (name, path)| paths.read(name, path))
@@ -96,13 +94,13 @@ fn package(arguments: &PackageArguments) -> Result<serde_json::Value> {
     let options = EngineOptions { cpu, ..EngineOptions::from_environment(1)? };
     let prepared = engine::prepare(&arguments.model, &options)?;
     let mut builder = PackageBuilder::from_graph(&prepared.graph);
-    builder.model = declared(arguments)?;
+    builder.model = manifest.as_deref().map(read_manifest).transpose()?.unwrap_or_default();
     if builder.model.name.is_empty() {
         let stem = arguments.model.file_stem().unwrap_or_default();
         builder.model.name = stem.to_string_lossy().into_owned();
     }
     builder.provenance = provenance(&arguments.model)?;
-    let folder = arguments.manifest.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let folder = manifest.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     add_assets(&mut builder, folder, &arguments.output)?;
     let opened = compile(&builder, &options, BTreeMap::new())?;
     let inputs = golden_inputs(arguments, &opened)?;
@@ -127,39 +125,6 @@ fn package(arguments: &PackageArguments) -> Result<serde_json::Value> {
         "packed": builder.packed.len(),
         "golden": builder.golden.len(),
     }))
-}
-
-fn declared(arguments: &PackageArguments) -> Result<ModelConfig> {
-    let Some(path) = &arguments.manifest else { return Ok(ModelConfig::default()) };
-    let read = || -> Result<ModelConfig> {
-        let bytes = std::fs::metadata(path)?.len();
-        ensure!(bytes <= MAX_MANIFEST_BYTES, "{bytes} bytes, at most {MAX_MANIFEST_BYTES}");
-        let declared: ModelConfig = serde_saphyr::from_str(&std::fs::read_to_string(path)?)?;
-        check(&declared)?;
-        Ok(declared)
-    };
-    read().with_context(|| path.display().to_string())
-}
-
-fn check(declared: &ModelConfig) -> Result<()> {
-    let name = &declared.name;
-    ensure!(
-        !name.contains(['/', '\\']) && !name.chars().any(char::is_control) && name != "..",
-        "name: expected one without '/' and '\\', such as 'flights', found {name:?}"
-    );
-    let threads = declared.serving.threads.unwrap_or(1);
-    ensure!(
-        (1..=MAX_THREADS).contains(&threads),
-        "serving: threads: expected 1 to {MAX_THREADS}, found {threads}"
-    );
-    let Tolerance { absolute, relative } = declared.tolerance.unwrap_or_default();
-    for (field, value) in [("absolute", absolute), ("relative", relative)] {
-        ensure!(
-            value >= 0.0 && value.is_finite(),
-            "tolerance: {field}: expected a number from 0, found {value}"
-        );
-    }
-    Ok(())
 }
 
 fn provenance(model: &Path) -> Result<Provenance> {

@@ -12,7 +12,7 @@ use landfall_predict::VersionStatus;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
-use super::arguments::{address, seconds, threads};
+use super::arguments::{address, seconds, workers};
 use crate::admin::example_request;
 use crate::config::{ModelFile, ServeConfig, SingleModel, read_serve_file};
 use crate::engine::FileKind;
@@ -33,7 +33,8 @@ A single model that cannot be loaded ends the command with 2. A folder's server 
 every model in it was tried, one with a configuration file once every model that the file names is
 in service; the log says what keeps it from that.
 
-A manifest.yaml beside a model.onnx gives it steps, as in a package; see landfall package --help.
+A manifest.yaml beside a model.onnx gives it steps, as in a package (for other commands too); see
+landfall package --help.
 
 SIGTERM makes readiness false, finishes the requests in flight and ends with 0.";
 
@@ -67,7 +68,7 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "BYTES", env = "LANDFALL_MAX_BODY_BYTES")]
     max_body_bytes: Option<usize>,
     /// Threads that serve sockets [default: one per core]
-    #[arg(long, value_name = "N", value_parser = threads, env = "LANDFALL_WORKERS")]
+    #[arg(long, value_name = "N", value_parser = workers, env = "LANDFALL_WORKERS")]
     workers: Option<usize>,
     /// The form of log lines
     #[arg(long, value_enum, default_value_t, env = "LANDFALL_LOG_FORMAT")]
@@ -128,10 +129,6 @@ fn serve(
 
 fn configure(arguments: &ServeArguments) -> anyhow::Result<ServeConfig> {
     let mut config = target_config(&arguments.target)?;
-    anyhow::ensure!(
-        arguments.workers != Some(0),
-        "--workers: expected 1 or more, found 0; leave it out for one per core"
-    );
     config.http = arguments.http.unwrap_or(config.http);
     config.grpc = arguments.grpc.unwrap_or(config.grpc);
     config.admin = arguments.admin.unwrap_or(config.admin);

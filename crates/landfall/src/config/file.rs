@@ -94,10 +94,10 @@ impl ServeFile {
         set(&mut config.http, self.http);
         set(&mut config.grpc, self.grpc);
         set(&mut config.admin, self.admin);
-        if self.workers == Some(0) {
-            return Err(
-                "workers: expected 1 or more, found 0; leave it out for one per core".into()
-            );
+        if let Some(found) = self.workers.filter(|found| !(1..=MAX_THREADS).contains(found)) {
+            return Err(format!(
+                "workers: expected 1 to {MAX_THREADS}, found {found}; leave it out for one per core"
+            ));
         }
         set(&mut config.workers, self.workers);
         set(&mut config.map_files, self.map_files);
@@ -128,10 +128,6 @@ impl ServeFile {
                  folder",
                 twice.name
             ));
-        }
-        if config.workers > MAX_THREADS {
-            let found = config.workers;
-            return Err(format!("workers: expected 1 to {MAX_THREADS}, found {found}"));
         }
         if config.limits.max_connections == 0 {
             return Err("max_connections: expected 1 or more, found 0".to_owned());
@@ -206,7 +202,7 @@ mod tests {
         assert!(parse("models: [{name: a}]").unwrap_err().contains("path"));
         assert!(parse("max_connections: 0").unwrap_err().contains("max_connections"));
         assert!(parse("workers: 100000").unwrap_err().contains("workers: expected 1 to 1024"));
-        assert!(parse("workers: 0").unwrap_err().contains("workers: expected 1 or more"));
+        assert!(parse("workers: 0").unwrap_err().contains("workers: expected 1 to 1024"));
         for name in ["''", "a/b", "' a'", "'a\\b'", "\"a\\n\""] {
             let error = parse(&format!("models: [{{name: {name}, path: a.onnx}}]")).unwrap_err();
             assert!(error.contains("is no name"), "{name}: {error}");

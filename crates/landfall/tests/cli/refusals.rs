@@ -16,7 +16,8 @@ fn numbers_have_bounds() {
     says(&landfall!("run", model, "-i", input, "--threads", "100000"), threads);
     says(&landfall!("bench", model, "--threads", "100000"), threads);
     says(&landfall!("inspect", model, "--threads", "100000"), threads);
-    says(&landfall!("serve", model, "--workers", "100000"), threads);
+    let workers = "expected a number from 1 to 1024, found '100000'";
+    says(&landfall!("serve", model, "--workers", "100000"), workers);
     let score = |flag, value| landfall!("score", model, "-i", "a.csv", "-o", "b.csv", flag, value);
     says(&score("--threads", "100000"), threads);
     says(&score("--batch-rows", "0"), "expected a number from 1, found '0'");

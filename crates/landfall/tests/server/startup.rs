@@ -47,7 +47,8 @@ fn no_workers_are_refused() {
         ["serve".as_ref(), model.as_ref(), "--workers".as_ref(), "0".as_ref()];
     let done = run("true", &arguments);
     assert_eq!(done.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&done.stderr).contains("--workers: expected 1 or more"));
+    let error = String::from_utf8_lossy(&done.stderr);
+    assert!(error.contains("expected a number from 1 to 1024, found '0'"), "{error}");
 }
 
 /// Serves a configuration of one model file that does not exist yet, and of a folder perhaps.
