@@ -1,4 +1,4 @@
-"""Compares Landfall with ONNX Runtime and OpenVINO on the suite, and writes docs/benchmarks/models.md.
+"""Compares Landfall with ONNX Runtime and OpenVINO; writes docs/benchmarks/models.md.
 
 Every round measures every engine once, each in a process of its own and in a new random order, so
 that a slow moment of the machine does not fall on one engine. A figure is the median over the
@@ -10,13 +10,13 @@ import argparse
 import datetime
 import importlib.metadata
 import json
-import os
-import platform
 import random
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+from machine import machine
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -127,16 +127,6 @@ def failures(rows: list[tuple[dict, dict]]) -> list[str]:
     ]
 
 
-def machine() -> str:
-    """Describes the processor and the system."""
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
-
-
 def versions(arguments: argparse.Namespace) -> str:
     """Names the engines with their versions."""
     found = []
@@ -157,8 +147,8 @@ def document(measured: dict[int, list], arguments: argparse.Namespace) -> str:
         "",
         "Written by `bench/compare.py`. Per model the median latency in milliseconds, the time to",
         "load it and the peak resident memory of the process. A ratio below 1: Landfall is faster.",
-        f"Medians over {arguments.rounds} interleaved rounds in random order, every measurement in a",
-        "process of its own; FP32, but for models whose names say otherwise (u8s8, s8s8: static",
+        f"Medians over {arguments.rounds} interleaved rounds in random order, every measurement",
+        "in a process of its own; FP32, unless the name says otherwise (u8s8 and s8s8: static",
         "8-bit QDQ; dynamic: 8-bit weights).",
         "",
         f"Machine: {machine()}. Date: {datetime.date.today()}. {versions(arguments)}.",

@@ -2,8 +2,8 @@
 
 Landfall's figure is a whole process, `landfall run`, from its start to the answer on disk. The
 others' begins after Python and the engine are imported and ends with the first answer, which
-favours them. Rounds are interleaved in random order; the file cache is warm. The package's weights must not
-be read twice nor packed again, so its resident memory is shown beside its file's size.
+favours them. Rounds are interleaved in random order; the file cache is warm. A package's weights
+must not be read twice nor packed again, so resident memory is shown beside the files' sizes.
 """
 
 import argparse

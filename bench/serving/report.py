@@ -1,9 +1,8 @@
 """The figures as Markdown."""
 
 import os
-import platform
-from pathlib import Path
 
+from machine import machine
 from serving.measure import Case
 from serving.parts import Part, median_ms
 
@@ -15,16 +14,6 @@ HEAD = [
     "| server CPU µs | client CPU µs | rows per run |",
     "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|",
 ]
-
-
-def machine() -> str:
-    """Describes the processor."""
-    names = [
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
 def number(value: float | None) -> str:

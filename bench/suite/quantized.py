@@ -51,7 +51,7 @@ class Pictures(CalibrationDataReader):
 
 
 def static(model: onnx.ModelProto, name: str, activations: QuantType) -> onnx.ModelProto:
-    """Quantises weights (per channel) and activations, as QDQ, after onnxruntime's own preparation."""
+    """Quantises weights (per channel) and activations as QDQ, after onnxruntime's preparation."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / part for part in ("f32.onnx", "prepared.onnx", "int8.onnx")]
         onnx.save(model, paths[0])
