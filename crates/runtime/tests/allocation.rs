@@ -1,4 +1,8 @@
 //! After warm-up a run allocates nothing.
+//!
+//! Every thread grows scratch memory of its own, and a worker that is late has its share done by
+//! the caller, so its own warm-up may come many runs later. But it comes once.
+//! A program of its own, because the threads of a test harness allocate as well.
 
 use std::alloc::System;
 
@@ -20,6 +24,10 @@ fn constant(shape: impl Into<Shape>) -> Tensor {
     let values: Vec<f32> = (0..shape.elements()).map(|i| (i % 7) as f32 - 3.0).collect();
     Tensor::from_slice(shape, &values).unwrap()
 }
+
+/// More than the times that a worker's memory can grow: at most its few buffers in each step of
+/// [`NETWORK`].
+const GROWTHS: usize = 100;
 
 /// Convolution, pooling, products, normalisation, softmax, elementwise and movement.
 const NETWORK: &str = r#"graph "g" {
@@ -43,8 +51,7 @@ const NETWORK: &str = r#"graph "g" {
     output %y
 }"#;
 
-#[test]
-fn a_warm_run_allocates_nothing() {
+fn main() {
     let constants =
         [constant([16, 8, 3, 3]), constant([16, 1, 3, 3]), constant([16, 32]), constant([32])];
     for threads in [1, 2] {
@@ -64,11 +71,15 @@ fn a_warm_run_allocates_nothing() {
                 .unwrap();
         };
         run(0);
-        let before = allocated();
-        for _ in 0..10 {
-            run(1);
-        }
-        assert_eq!(allocated() - before, 0, "bytes allocated by ten runs on {threads} threads");
+        let mut ten_runs = || {
+            let before = allocated();
+            (0..10).for_each(|_| run(1));
+            allocated() - before
+        };
+        // On one thread nobody is late.
+        let tries = if threads == 1 { 1 } else { GROWTHS };
+        let allocating = (0..tries).take_while(|_| ten_runs() > 0).count();
+        assert!(allocating < tries, "{tries} times ten runs on {threads} threads allocate");
         assert_eq!(sums[0], sums[1]);
     }
 }
