@@ -4,8 +4,8 @@
 //!
 //! Instruction sets round sums of floats differently, so outputs of the fastest one would make the
 //! bytes of a package depend on the processor that wrote it. Every machine has the scalar twins of
-//! the kernels, which use no instruction set in particular. They are slow: packaging ResNet-50 (100
-//! MB, two golden rows) took 23 s with them and 1 s without; packaging is rare enough.
+//! the kernels, which use no instruction set in particular. They are slow: packaging ResNet-50
+//! takes some ten seconds, nearly all of them for one golden row; packaging is rare enough.
 //!
 //! # The tolerance is measured
 //!
