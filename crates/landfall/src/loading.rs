@@ -17,20 +17,21 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use landfall_predict::{Executable, LoadedModel, ServingConfig, Steps};
+use landfall_predict::{Executable, LoadedModel, Steps};
 use landfall_tensor::FileAccess;
 
+use crate::config::ModelFile;
 use crate::engine::{self, EngineOptions, Opened};
 
 /// Opens model files.
 pub trait OpenModel: Send + Sync {
-    /// Opens one file for serving as `config` says. The error names the file, what is wrong with it
-    /// and what to do.
+    /// Opens one file for serving as `settings` say and, where they do not, as the model declares.
+    /// The error names the file, what is wrong with it and what to do.
     fn open(
         &self,
         path: &Path,
         files: FileAccess,
-        config: ServingConfig,
+        settings: &ModelFile,
     ) -> Result<LoadedModel, String>;
 }
 
@@ -43,8 +44,9 @@ impl OpenModel for ModelFiles {
         &self,
         path: &Path,
         files: FileAccess,
-        config: ServingConfig,
+        settings: &ModelFile,
     ) -> Result<LoadedModel, String> {
+        let config = settings.serving()?;
         // Instances run side by side, so they share the cores.
         let threads = match config.threads {
             0 => engine::cores() / config.instances.max(1),
@@ -55,7 +57,7 @@ impl OpenModel for ModelFiles {
             let options = EngineOptions { prefer_declared_threads, files, ..options };
             engine::open(path, &options)
         });
-        Ok(loaded(opened.map_err(|error| format!("{error:#}"))?, config))
+        loaded(opened.map_err(|error| format!("{error:#}"))?, settings)
     }
 }
 
@@ -71,38 +73,23 @@ impl OpenModel for EmbeddedModel {
         &self,
         path: &Path,
         _files: FileAccess,
-        config: ServingConfig,
+        settings: &ModelFile,
     ) -> Result<LoadedModel, String> {
-        let options = EngineOptions::from_environment(config.threads.max(1));
+        let threads = settings.serving()?.threads;
+        let options = EngineOptions::from_environment(threads.max(1));
         let opened = options.and_then(|options| engine::open_embedded(path, self.bytes, &options));
-        Ok(loaded(opened.map_err(|error| format!("{error:#}"))?, config))
+        loaded(opened.map_err(|error| format!("{error:#}"))?, settings)
     }
 }
 
-fn loaded(opened: Opened, config: ServingConfig) -> LoadedModel {
-    let mut config = with_declared(config, &ServingConfig::from(&opened.serving));
+fn loaded(opened: Opened, settings: &ModelFile) -> Result<LoadedModel, String> {
+    let mut config = settings.serving_over(&opened.serving)?;
     if config.padding.is_none() {
         config.padding = opened.steps.as_ref().and_then(|steps| steps.padding());
     }
     let executable: Arc<dyn Executable> = opened.model;
     let steps = opened.steps.map(|steps| -> Arc<dyn Steps> { steps });
-    LoadedModel { executable, steps, config, platform: opened.platform.to_owned() }
-}
-
-/// The server's configuration, with what a package declares wherever the server leaves the default.
-fn with_declared(config: ServingConfig, declared: &ServingConfig) -> ServingConfig {
-    fn pick<T: PartialEq>(configured: T, declared: T, default: T) -> T {
-        if configured == default { declared } else { configured }
-    }
-    let base = ServingConfig::default();
-    ServingConfig {
-        max_batch_rows: pick(config.max_batch_rows, declared.max_batch_rows, base.max_batch_rows),
-        max_delay: pick(config.max_delay, declared.max_delay, base.max_delay),
-        max_request_rows: config.max_request_rows.or(declared.max_request_rows),
-        max_queue_rows: pick(config.max_queue_rows, declared.max_queue_rows, base.max_queue_rows),
-        timeout: config.timeout.or(declared.timeout),
-        ..config
-    }
+    Ok(LoadedModel { executable, steps, config, platform: opened.platform.to_owned() })
 }
 
 #[cfg(test)]
@@ -110,18 +97,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_server_says_wins_over_what_a_package_declares() {
-        let declared = ServingConfig { max_batch_rows: 8, max_queue_rows: 9, ..Default::default() };
-        let config = ServingConfig { max_batch_rows: 3, ..Default::default() };
-        let merged = with_declared(config, &declared);
-        assert_eq!((merged.max_batch_rows, merged.max_queue_rows), (3, 9));
-    }
-
-    #[test]
     fn a_file_that_cannot_be_opened_is_named() {
         for name in ["absent.onnx", "absent.landfall", "absent.txt"] {
-            let config = ServingConfig::default();
-            let opened = ModelFiles.open(Path::new(name), FileAccess::Copied, config);
+            let settings = ModelFile::default();
+            let opened = ModelFiles.open(Path::new(name), FileAccess::Copied, &settings);
             let error = opened.err().unwrap();
             assert!(error.contains(name), "{error}");
         }

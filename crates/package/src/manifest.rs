@@ -39,7 +39,7 @@ pub struct Manifest {
     pub entries: BTreeMap<String, EntryRecord>,
 }
 
-/// What the author of a model declares about it: the content of `model.yaml`.
+/// What the author of a model declares about it: the content of `manifest.yaml`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ModelConfig {

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use landfall_predict::{BulkOptions, Servable, ServingConfig};
+use landfall_predict::{BulkOptions, Servable};
 use landfall_tensor::FileAccess;
 
 use super::Failure;
@@ -32,6 +32,7 @@ use super::interrupt::interruptible;
 use super::output::print;
 use super::paths::Paths;
 use crate::clock::MachineClock;
+use crate::config::ModelFile;
 use crate::engine;
 use crate::loading::{ModelFiles, OpenModel};
 use job::{Job, Totals};
@@ -142,9 +143,9 @@ fn score(arguments: &ScoreArguments) -> Result<Totals> {
 
 /// The model, one thread a run: rows are spread over threads by batches.
 fn servable(path: &Path) -> Result<Arc<Servable>> {
-    let config = ServingConfig { threads: 1, ..ServingConfig::default() };
+    let settings = ModelFile::with_threads(1);
     let loaded =
-        ModelFiles.open(path, FileAccess::Mapped, config).map_err(|error| anyhow!(error))?;
+        ModelFiles.open(path, FileAccess::Mapped, &settings).map_err(|error| anyhow!(error))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let started = Servable::start(&name, 1, loaded, Arc::new(MachineClock::start()), None);
     started.map_err(|error| anyhow!("{}: {error}", path.display()))

@@ -40,7 +40,7 @@ pub struct ServeFile {
     admin: Option<SocketAddr>,
     repository: Option<PathBuf>,
     #[serde(default)]
-    models: Vec<ModelEntry>,
+    pub(super) models: Vec<ModelEntry>,
     map_files: Option<bool>,
     poll_seconds: Option<f64>,
     settle_seconds: Option<f64>,
@@ -65,7 +65,7 @@ enum ControlName {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ModelEntry {
+pub(super) struct ModelEntry {
     name: String,
     path: PathBuf,
     version: Option<u64>,
@@ -89,7 +89,7 @@ pub fn read_serve_file(path: &Path) -> Result<ServeConfig, ConfigError> {
 }
 
 impl ServeFile {
-    fn over_defaults(self, folder: &Path) -> Result<ServeConfig, String> {
+    pub(super) fn over_defaults(self, folder: &Path) -> Result<ServeConfig, String> {
         let mut config = ServeConfig::default();
         set(&mut config.http, self.http);
         set(&mut config.grpc, self.grpc);

@@ -1,6 +1,8 @@
 //! What users declare. Flags win over environment variables, those over the file, that over the
 //! defaults.
 
+#[cfg(test)]
+mod documented;
 mod file;
 mod model;
 

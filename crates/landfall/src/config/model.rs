@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use landfall_graph::{DimSpec, Signature};
+use landfall_package::ServingDefaults;
 use landfall_package::steps::{PostStep, PreStep};
 use landfall_predict::{
     Batching, ModelSettings, PaddedInput, PaddedOutput, Padding, Request, ServingConfig,
@@ -108,6 +109,11 @@ pub fn read_model_file(path: &Path) -> Result<ModelFile, ConfigError> {
 }
 
 impl ModelFile {
+    /// The defaults, but for the threads of a run.
+    pub fn with_threads(threads: usize) -> ModelFile {
+        ModelFile { threads: Some(threads), ..ModelFile::default() }
+    }
+
     /// Which versions to serve, under which labels.
     pub fn settings(&self) -> ModelSettings {
         ModelSettings {
@@ -121,10 +127,16 @@ impl ModelFile {
         }
     }
 
-    /// How to serve a version, without its warm-up, which needs the signature.
+    /// How to serve a version that declares nothing itself, without its warm-up, which needs the
+    /// signature.
     pub fn serving(&self) -> Result<ServingConfig, String> {
+        self.serving_over(&ServingDefaults::default())
+    }
+
+    /// How to serve a version: what this file says, then what the version declares.
+    pub fn serving_over(&self, declared: &ServingDefaults) -> Result<ServingConfig, String> {
         self.check_versions()?;
-        let mut config = ServingConfig::default();
+        let mut config = ServingConfig::from(declared);
         let at_least_one = |field: &str, value: Option<usize>, target: &mut usize| match value {
             Some(0) => Err(format!("{field}: expected 1 or more, found 0")),
             Some(value) => {
@@ -154,8 +166,8 @@ impl ModelFile {
         config.max_delay = self.max_delay_us.map_or(config.max_delay, Duration::from_micros);
         config.inline_limit =
             self.inline_limit_us.map_or(config.inline_limit, Duration::from_micros);
-        config.timeout = self.timeout_ms.map(Duration::from_millis);
-        config.max_request_rows = self.max_request_rows;
+        config.timeout = self.timeout_ms.map(Duration::from_millis).or(config.timeout);
+        config.max_request_rows = self.max_request_rows.or(config.max_request_rows);
         config.threads = self.threads.unwrap_or(config.threads);
         config.priority_levels = self.priority_levels.unwrap_or(config.priority_levels);
         config.default_priority =
@@ -246,6 +258,20 @@ mod tests {
         let specific = parse("versions: {specific: [1, 3]}\nlabels: {stable: 1}").settings();
         assert_eq!(specific.versions, VersionPolicy::Specific(vec![1, 3]));
         assert_eq!(specific.labels["stable"], 1);
+    }
+
+    #[test]
+    fn what_the_file_says_wins_over_what_a_version_declares() {
+        let declared = ServingDefaults {
+            max_batch_rows: Some(8),
+            max_queue_rows: Some(9),
+            timeout_ms: Some(250),
+            ..ServingDefaults::default()
+        };
+        let default = ServingConfig::default().max_batch_rows;
+        let config = parse(&format!("max_batch_rows: {default}")).serving_over(&declared).unwrap();
+        assert_eq!((config.max_batch_rows, config.max_queue_rows), (default, 9));
+        assert_eq!(config.timeout, Some(Duration::from_millis(250)));
     }
 
     #[test]

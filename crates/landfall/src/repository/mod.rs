@@ -285,7 +285,7 @@ impl Loader for FolderLoader<'_> {
         let found = self.model.versions.get(&version);
         let found = found.ok_or_else(|| format!("version {version} is gone"))?;
         let Repository { opener, files, .. } = self.repository;
-        let mut loaded = opener.open(&found.path, *files, self.file.serving()?)?;
+        let mut loaded = opener.open(&found.path, *files, self.file)?;
         let signature = match &loaded.steps {
             Some(steps) => steps.signature(),
             None => loaded.executable.signature(),

@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use landfall::config::ModelFile;
 use landfall::loading::{ModelFiles, OpenModel};
-use landfall_predict::ServingConfig;
 use landfall_tensor::FileAccess;
 
 use crate::{Folder, digits, example, landfall};
@@ -87,7 +87,7 @@ fn damage_that_golden_data_cannot_show_is_found_with_the_name_of_the_entry() {
     let broken = "entry 'weights/3' is corrupt";
     let (code, _, stderr) = landfall!("inspect", "--verify", package);
     assert!(code == Some(1) && stderr.contains(broken), "{stderr}");
-    let open = |access| ModelFiles.open(&package, access, ServingConfig::default());
+    let open = |access| ModelFiles.open(&package, access, &ModelFile::default());
     let error = open(FileAccess::Copied).err().unwrap();
     assert!(error.contains(broken), "{error}");
     assert!(open(FileAccess::Mapped).is_ok());

@@ -5,9 +5,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use landfall::config::ModelFile;
 use landfall::loading::{ModelFiles, OpenModel};
 use landfall::serving::start;
-use landfall_predict::ServingConfig;
 use landfall_tensor::FileAccess;
 
 use crate::client::{get, post};
@@ -85,7 +85,7 @@ fn a_file_cut_short_anywhere_is_refused() {
         for length in (0..bytes.len()).step_by(step).chain([bytes.len() - 1]) {
             std::fs::write(&cut, &bytes[..length]).unwrap();
             for access in [FileAccess::Copied, FileAccess::Mapped] {
-                let opened = ModelFiles.open(&cut, access, ServingConfig::default());
+                let opened = ModelFiles.open(&cut, access, &ModelFile::default());
                 let error = opened.err().unwrap_or_else(|| panic!("{length} bytes are a model"));
                 assert!(error.contains("cut."), "{error}");
             }

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use landfall::config::ModelFile;
 use landfall::loading::OpenModel;
 use landfall::serving::start;
 use landfall_graph::Signature;
-use landfall_predict::{Executable, LoadedModel, ServingConfig};
+use landfall_predict::{Executable, LoadedModel};
 use landfall_tensor::{FileAccess, Tensor};
 
 use crate::client::{get, post};
@@ -39,10 +40,10 @@ impl OpenModel for Watched {
         &self,
         path: &Path,
         files: FileAccess,
-        config: ServingConfig,
+        settings: &ModelFile,
     ) -> Result<LoadedModel, String> {
         self.opened.fetch_add(1, Ordering::Relaxed);
-        let opened = FakeFiles.open(path, files, config)?;
+        let opened = FakeFiles.open(path, files, settings)?;
         let executable: Arc<dyn Executable> = Arc::new(Own(opened.executable));
         self.models.lock().unwrap().push(Arc::downgrade(&executable));
         Ok(LoadedModel { executable, ..opened })

@@ -1,8 +1,9 @@
 //! Declared pre- and post-processing: what turns text into token ids, a JPEG into pixels, scores
 //! into labels.
 //!
-//! Steps are data, written in `model.yaml` and kept in the manifest, so that the writer checks
-//! them, the server runs them and tools show them. Each step is a map with one key:
+//! Steps are data, written in `manifest.yaml` (or the server's `model.yaml`) and kept in the
+//! package, so that the writer checks them, the server runs them and tools show them. Each is a
+//! map with one key:
 //!
 //! ```yaml
 //! preprocess:

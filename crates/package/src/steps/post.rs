@@ -172,7 +172,7 @@ pub struct Keep {
 }
 
 impl PostStep {
-    /// The step's key in `model.yaml`.
+    /// The step's key where it is declared.
     pub fn name(&self) -> &'static str {
         match self {
             PostStep::Softmax(_) => "softmax",

@@ -278,7 +278,7 @@ pub struct EncodeCategory {
 }
 
 impl PreStep {
-    /// The step's key in `model.yaml`.
+    /// The step's key where it is declared.
     pub fn name(&self) -> &'static str {
         match self {
             PreStep::Tokenize(_) => "tokenize",

@@ -10,9 +10,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use landfall::config::ModelFile;
 use landfall::loading::OpenModel;
 use landfall_graph::{DimSpec, Signature, TensorSpec};
-use landfall_predict::{Executable, LoadedModel, PredictError, Preprocessed, ServingConfig, Steps};
+use landfall_predict::{Executable, LoadedModel, PredictError, Preprocessed, Steps};
 use landfall_tensor::{DType, FileAccess, Shape, Tensor};
 
 /// Opens the files described above.
@@ -40,7 +41,7 @@ impl OpenModel for FakeFiles {
         &self,
         path: &Path,
         _files: FileAccess,
-        config: ServingConfig,
+        settings: &ModelFile,
     ) -> Result<LoadedModel, String> {
         let content = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
         let is_text = content.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\n'));
@@ -61,6 +62,7 @@ impl OpenModel for FakeFiles {
             "words" => Some(Arc::new(Words(model.signature.clone()))),
             _ => None,
         };
+        let config = settings.serving()?;
         Ok(LoadedModel { executable: Arc::new(model), steps, config, platform: "onnx".to_owned() })
     }
 }
