@@ -78,13 +78,11 @@ def identity_cases(settings: Settings, running: list[Server]) -> list[Case]:
 
 def analyzer_cases(settings: Settings, server: Server, connections: int) -> list[Case]:
     """Returns the cases that perf_analyzer drives."""
-    # Three windows of perf_analyzer take a fifth more than their length.
-    window_s = settings.seconds / 2
 
     def case(path: str, wire: str, port: int) -> Case:
         def run() -> dict:
             return perf_analyzer.generate(
-                settings.programs, wire, port, connections, window_s, settings.work
+                settings.programs, wire, port, connections, settings.seconds, settings.work
             )
 
         return Case(path, server, connections, "identity", run)

@@ -15,11 +15,15 @@ pub use planes::{TransposedConv, conv_planes, transposed_conv};
 pub use pooling::{average_pool, global_average_pool, max_pool};
 pub use window::Window2d;
 
+use std::ops::Range;
+
 use rows::WindowRows;
 
-use crate::gemm::{Epilogue, PANEL, Product, Right, RowsMut, packed_b_len, run};
+use crate::gemm::{
+    Epilogue, Extents, PANEL, Product, Right, RowsMut, grid, packed_b_len, run, run_part,
+};
 use crate::rows::DenseRows;
-use crate::{Exec, Pool, parallel};
+use crate::{Exec, parallel};
 
 /// A convolution of images `[batch, height, width, channels]` to `[batch, out_height, out_width,
 /// out_channels]`.
@@ -124,39 +128,51 @@ pub fn conv2d(
         depthwise::run(exec, conv, input, weights, epilogue, &mut out);
         return;
     }
-    let packed = packed_b_len(conv.depth(), conv.group_outputs());
-    let positions = conv.window.positions();
+    let right = Right::Packed(weights.as_ptr());
     if conv.is_dense() {
         let channels = conv.window.channels;
-        let rows = DenseRows::new(input, positions, channels, channels);
-        let right = Right::Packed(weights.as_ptr());
+        let rows = DenseRows::new(input, conv.window.positions(), channels, channels);
         run(exec, &epilogue.product(&rows, right, conv.out_channels, &mut out));
         return;
     }
     let rows = WindowRows::new(input, conv.window, 0..conv.window.channels, 0, 1);
-    let right = Right::Packed(weights.as_ptr());
     let whole = epilogue.product(&rows, right, conv.out_channels, &mut out);
-    let one = |exec: Exec<'_>, group: usize| {
-        let (channels, outputs) = (conv.group_channels(), conv.group_outputs());
+    if conv.groups == 1 {
+        run(exec, &whole);
+    } else {
+        run_groups(exec, conv, input, weights, &whole);
+    }
+}
+
+/// Computes every group's columns of `whole`. Threads share the positions rather than the groups as
+/// far as that is as even: what follows reads whole positions, and groups may meet in a cache line.
+fn run_groups(exec: Exec<'_>, conv: &Conv2d, input: &[f32], weights: &[f32], whole: &Product<'_>) {
+    let (positions, channels) = (conv.window.positions(), conv.group_channels());
+    let (outputs, packed) =
+        (conv.group_outputs(), packed_b_len(conv.depth(), conv.group_outputs()));
+    let one = |group: usize, positions: Range<usize>| {
         let range = group * channels..(group + 1) * channels;
         let right = Right::Packed(weights[group * packed..].as_ptr());
         let columns = whole.columns(group * outputs, outputs);
-        if conv.is_pointwise() && positions > 0 {
+        let panels = 0..outputs.div_ceil(PANEL);
+        if conv.is_pointwise() && !positions.is_empty() {
             let input = &input[range.start..];
-            let rows = DenseRows::new(input, positions, channels, conv.window.channels);
-            run(exec, &Product { rows: &rows, right, ..columns });
+            let all = conv.window.positions();
+            let rows = DenseRows::new(input, all, channels, conv.window.channels);
+            run_part(exec.cpu, &Product { rows: &rows, right, ..columns }, positions, panels);
         } else {
             let rows = WindowRows::new(input, conv.window, range, 0, 1);
-            run(exec, &Product { rows: &rows, right, ..columns });
+            run_part(exec.cpu, &Product { rows: &rows, right, ..columns }, positions, panels);
         }
     };
-    if conv.groups < exec.pool.threads() {
-        (0..conv.groups).for_each(|group| one(exec, group));
-        return;
-    }
-    let cost = positions.saturating_mul(packed) / 8;
-    parallel::over_range(exec, conv.groups, cost, &|groups| {
-        let exec = Exec { cpu: exec.cpu, pool: Pool::inline() };
-        groups.for_each(|group| one(exec, group));
+    let cost = positions.saturating_mul(packed).saturating_mul(conv.groups) / 8;
+    let threads = parallel::useful_parts(exec, cost, positions.saturating_mul(conv.groups));
+    let apart = whole.has_panels_apart() && outputs.is_multiple_of(PANEL);
+    let extents = Extents { rows: positions, panels: conv.groups, depth: packed / PANEL, apart };
+    let grid = grid(threads, extents);
+    exec.pool.run(grid.row_parts * grid.panel_parts, &|part| {
+        let positions = parallel::share(positions, grid.row_parts, part / grid.panel_parts);
+        let groups = parallel::share(conv.groups, grid.panel_parts, part % grid.panel_parts);
+        groups.for_each(|group| one(group, positions.clone()));
     });
 }

@@ -89,8 +89,7 @@ pub(crate) fn run(exec: Exec<'_>, product: &Product<'_>) {
     }
     let cost = m.saturating_mul(k).saturating_mul(product.n) / 8;
     let threads = parallel::useful_parts(exec, cost, m * panels);
-    let apart = product.out.addr().is_multiple_of(CACHE_LINE)
-        && (product.out_stride * size_of::<f32>()).is_multiple_of(CACHE_LINE);
+    let apart = product.has_panels_apart();
     let grid = grid(threads, Extents { rows: m, panels, depth: k, apart });
     exec.pool.run(grid.row_parts * grid.panel_parts, &|part| {
         let rows = parallel::share(m, grid.row_parts, part / grid.panel_parts);
@@ -246,6 +245,12 @@ struct Progress {
 }
 
 impl<'a> Product<'a> {
+    /// Whether panels of the output lie in cache lines of their own.
+    pub(crate) fn has_panels_apart(&self) -> bool {
+        self.out.addr().is_multiple_of(CACHE_LINE)
+            && (self.out_stride * size_of::<f32>()).is_multiple_of(CACHE_LINE)
+    }
+
     /// The same rows into `count` columns of the output from `first` on.
     pub(crate) fn columns(&self, first: usize, count: usize) -> Product<'a> {
         let finish = self.finish(0, first);

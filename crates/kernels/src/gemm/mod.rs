@@ -7,7 +7,7 @@ mod reference;
 mod tests;
 mod tile;
 
-pub(crate) use drive::{Extents, Product, Right, grid, run};
+pub(crate) use drive::{Extents, Product, Right, grid, run, run_part};
 pub use pack::{MatrixLayout, PANEL, PackedB, pack_b, packed_b_len, unpack_b};
 pub(crate) use tile::Finish;
 
