@@ -56,6 +56,14 @@ pub(crate) struct Grid {
 /// cores share a cache, several times that where they do not.
 const SHARED_LINE: usize = 1024;
 
+/// What reading a cache line of left rows costs, in the same unit. A part that owns some of the rows
+/// mostly finds them in its own caches, since the step before was cut alike; a part that reads all
+/// rows fetches the others' from another core's.
+const LEFT_LINE: usize = 8;
+
+/// The same for a line of the right operand, of which every core may keep a copy.
+const RIGHT_LINE: usize = 4;
+
 /// What a product's parts are cut from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Extents {
@@ -66,7 +74,7 @@ pub(crate) struct Extents {
     pub(crate) apart: bool,
 }
 
-/// The grid of at most `threads` parts whose largest part is cheapest; reading less breaks ties.
+/// The grid of at most `threads` parts whose largest part is cheapest to compute and to read.
 /// Where neighbouring panels share a cache line in every row, cutting between them costs that.
 pub(crate) fn grid(threads: usize, extents: Extents) -> Grid {
     let Extents { rows, panels, depth, apart } = extents;
@@ -74,8 +82,9 @@ pub(crate) fn grid(threads: usize, extents: Extents) -> Grid {
         let panel_parts = threads / row_parts;
         let (r, p) = (rows.div_ceil(row_parts), panels.div_ceil(panel_parts));
         let cuts = if apart { 0 } else { panel_parts - 1 };
-        let cost = r.next_multiple_of(6) * p * depth + r * cuts * SHARED_LINE;
-        ((cost, r + p * PANEL), Grid { row_parts, panel_parts })
+        let sums = r.next_multiple_of(6) * p * depth;
+        let reads = r * depth.div_ceil(PANEL) * LEFT_LINE + p * depth * RIGHT_LINE;
+        (sums + reads + r * cuts * SHARED_LINE, Grid { row_parts, panel_parts })
     });
     let best = candidates.min_by_key(|(cost, _)| *cost);
     best.map_or(Grid { row_parts: 1, panel_parts: 1 }, |(_, grid)| grid)
@@ -283,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grids_prefer_balance_then_less_reading() {
+    fn grids_are_even_and_read_little() {
         let grid = |threads, rows, panels| {
             let Grid { row_parts, panel_parts } =
                 super::grid(threads, Extents { rows, panels, depth: 64, apart: true });
@@ -291,8 +300,17 @@ mod tests {
         };
         assert_eq!(grid(4, 1, 64), [1, 4]);
         assert_eq!(grid(4, 10_000, 1), [4, 1]);
-        assert_eq!(grid(4, 1200, 64), [2, 2]);
+        assert_eq!(grid(4, 480, 64), [2, 2]);
         assert_eq!(grid(1, 5, 5), [1, 1]);
+    }
+
+    #[test]
+    fn grids_cut_many_rows_rather_than_few_panels() {
+        // An expanding 1×1 convolution: halves of its panels would be six rows more even.
+        let extents = Extents { rows: 112 * 112, panels: 6, depth: 16, apart: true };
+        assert_eq!(grid(2, extents), Grid { row_parts: 2, panel_parts: 1 });
+        let few_rows = Extents { rows: 7 * 7, panels: 80, depth: 320, apart: true };
+        assert_eq!(grid(2, few_rows), Grid { row_parts: 1, panel_parts: 2 });
     }
 
     #[test]
@@ -301,8 +319,8 @@ mod tests {
             let grid = super::grid(2, Extents { rows, panels, depth, apart });
             [grid.row_parts, grid.panel_parts]
         };
-        assert_eq!(grid(784, 2, 28, true), [1, 2]);
-        assert_eq!(grid(784, 2, 28, false), [2, 1]);
+        assert_eq!(grid(8, 2, 256, true), [1, 2]);
+        assert_eq!(grid(8, 2, 256, false), [2, 1]);
         assert_eq!(grid(1, 64, 256, false), [1, 2], "one row shares one line");
     }
 }
