@@ -19,6 +19,14 @@ pub enum KernelError {
     /// A tensor is not of the expected kind. Between kernels this is always a bug of Landfall.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// The results would need more memory than a run may use.
+    #[error("needs {needed} bytes of memory, the limit of a run is {limit}")]
+    Memory {
+        /// Bytes needed.
+        needed: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
     /// An error inside a sub-graph.
     #[error("in {body}: {error}")]
     Body {

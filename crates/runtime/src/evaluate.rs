@@ -4,7 +4,7 @@
 use landfall_graph::infer::{Fact, infer_node};
 use landfall_graph::{Op, ValueId};
 use landfall_kernels::{Cpu, Exec, Pool};
-use landfall_tensor::{Buffer, DType, DataMut, Shape, Tensor, TensorMut};
+use landfall_tensor::{Arena, DType, DataMut, Shape, Tensor, TensorMut};
 
 use crate::kernel::{Io, Outputs};
 use crate::lower::{Lowered, Site, Target, lower};
@@ -26,6 +26,7 @@ pub(crate) fn evaluate(
         aligned.iter().map(|input| input.as_ref().map(Fact::constant)).collect();
     let operands: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
     let results = infer_node(op, &operands, outputs)?;
+    check_results(&results, target.limits.memory_limit_bytes)?;
     let (inputs, outputs) = (operands.as_slice(), results.as_slice());
     let site = Site { op, inputs, outputs, ids: &[], result, target };
     match lower(&site)? {
@@ -36,8 +37,8 @@ pub(crate) fn evaluate(
         }
         Lowered::Dynamic(kernel) => kernel.run(&aligned, exec),
         Lowered::Kernel(kernel) => {
-            let specs = specs(&results)?;
-            run_on_heap(kernel.as_ref(), &aligned, &specs, exec)
+            let (specs, limit) = (specs(&results)?, target.limits.memory_limit_bytes);
+            run_on_heap(kernel.as_ref(), &aligned, &specs, limit, exec)
         }
     }
 }
@@ -80,32 +81,64 @@ pub(crate) fn specs(results: &[Fact]) -> Result<Vec<(DType, Shape)>, KernelError
         .collect()
 }
 
-/// Runs a kernel with results allocated for this one call.
-pub(crate) fn run_on_heap(
+/// Refuses results that data asks for and that would need more than `limit` bytes.
+fn check_results(results: &[Fact], limit: usize) -> Result<(), KernelError> {
+    let bytes = results.iter().map(|fact| match (fact.dtype, fact.shape()) {
+        (Some(dtype), Some(shape)) => bytes_of(dtype, &shape),
+        _ => 0,
+    });
+    within(bytes.fold(0, usize::saturating_add), limit)
+}
+
+/// Memory of a tensor, at least: of texts, what an empty one takes.
+fn bytes_of(dtype: DType, shape: &Shape) -> usize {
+    let element = match dtype {
+        DType::String | DType::Bytes => size_of::<String>(),
+        _ => dtype.size(),
+    };
+    shape.checked_elements().map_or(usize::MAX, |elements| elements.saturating_mul(element))
+}
+
+/// Memory of a tensor, at least.
+pub(crate) fn memory_of(tensor: &Tensor) -> usize {
+    bytes_of(tensor.dtype(), tensor.shape())
+}
+
+/// Refuses more than `limit` bytes.
+pub(crate) fn within(needed: usize, limit: usize) -> Result<(), KernelError> {
+    if needed > limit { Err(KernelError::Memory { needed, limit }) } else { Ok(()) }
+}
+
+/// Runs a kernel with results allocated for this one call, in all at most `limit` bytes.
+fn run_on_heap(
     kernel: &dyn Kernel,
     inputs: &[Option<Tensor>],
     specs: &[(DType, Shape)],
+    limit: usize,
     exec: Exec<'_>,
 ) -> Result<Vec<Tensor>, KernelError> {
     let bytes = kernel.scratch_bytes();
-    let mut scratch = vec![0u64; bytes.div_ceil(8)];
+    let results = specs.iter().map(|(dtype, shape)| bytes_of(*dtype, shape));
+    within(results.fold(bytes, usize::saturating_add), limit)?;
+    let mut scratch = Arena::new(bytes);
     let mut memory: Vec<Memory> =
         specs.iter().map(|(dtype, shape)| Memory::new(*dtype, shape)).collect::<Result<_, _>>()?;
-    let mut outputs = Outputs::new();
-    for ((dtype, shape), memory) in specs.iter().zip(&mut memory) {
-        outputs.push(TensorMut::new(*dtype, shape, memory.borrow())?);
+    // As in the executor, there is nothing to do where no result has elements.
+    if specs.iter().any(|(_, shape)| shape.elements() > 0) {
+        let mut outputs = Outputs::new();
+        for ((dtype, shape), memory) in specs.iter().zip(&mut memory) {
+            outputs.push(TensorMut::new(*dtype, shape, memory.borrow()?)?);
+        }
+        let views = inputs.iter().map(|input| input.as_ref().map(Tensor::view)).collect();
+        let scratch = scratch.slice_mut(0..bytes)?;
+        kernel.run(&mut Io { inputs: views, outputs, scratch, exec })?;
     }
-    let views = inputs.iter().map(|input| input.as_ref().map(Tensor::view)).collect();
-    let scratch = &mut bytemuck::cast_slice_mut(&mut scratch)[..bytes];
-    let mut io = Io { inputs: views, outputs, scratch, exec };
-    kernel.run(&mut io)?;
-    drop(io);
     specs.iter().zip(memory).map(|((dtype, shape), memory)| memory.finish(*dtype, shape)).collect()
 }
 
 /// Memory for one result.
 enum Memory {
-    Bytes(Vec<u64>, usize),
+    Bytes(Arena, usize),
     Strings(Vec<String>),
 }
 
@@ -117,25 +150,22 @@ impl Memory {
             DType::Bytes => KernelError::unsupported("results of byte strings are not supported"),
             _ => {
                 let bytes = elements.saturating_mul(dtype.size());
-                Ok(Memory::Bytes(vec![0; bytes.div_ceil(8)], bytes))
+                Ok(Memory::Bytes(Arena::new(bytes), bytes))
             }
         }
     }
 
-    fn borrow(&mut self) -> DataMut<'_> {
-        match self {
-            Memory::Bytes(words, len) => {
-                DataMut::Bytes(&mut bytemuck::cast_slice_mut(words.as_mut_slice())[..*len])
-            }
+    fn borrow(&mut self) -> Result<DataMut<'_>, KernelError> {
+        Ok(match self {
+            Memory::Bytes(arena, len) => DataMut::Bytes(arena.slice_mut(0..*len)?),
             Memory::Strings(strings) => DataMut::Strings(strings),
-        }
+        })
     }
 
     fn finish(self, dtype: DType, shape: &Shape) -> Result<Tensor, KernelError> {
         Ok(match self {
-            Memory::Bytes(words, len) => {
-                let bytes = &bytemuck::cast_slice(&words)[..len];
-                Tensor::from_buffer(dtype, shape.clone(), Buffer::copy_of(bytes))?
+            Memory::Bytes(arena, len) => {
+                Tensor::from_buffer(dtype, shape.clone(), arena.into_buffer(len))?
             }
             Memory::Strings(strings) => Tensor::from_strings(shape.clone(), strings)?,
         })
@@ -146,11 +176,13 @@ impl Memory {
 pub(crate) struct OnHeap {
     pub(crate) kernel: Box<dyn Kernel>,
     pub(crate) specs: Vec<(DType, Shape)>,
+    /// Bytes that a run may use.
+    pub(crate) limit: usize,
 }
 
 impl DynamicKernel for OnHeap {
     fn run(&self, inputs: &[Option<Tensor>], exec: Exec<'_>) -> Result<Vec<Tensor>, KernelError> {
-        run_on_heap(self.kernel.as_ref(), inputs, &self.specs, exec)
+        run_on_heap(self.kernel.as_ref(), inputs, &self.specs, self.limit, exec)
     }
 
     fn info(&self) -> KernelInfo {

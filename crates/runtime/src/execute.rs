@@ -6,38 +6,84 @@ use landfall_kernels::Exec;
 use landfall_tensor::{Arena, Data, DataMut, Shape, Tensor, TensorError, TensorMut, TensorView};
 use smallvec::SmallVec;
 
+use crate::evaluate::{memory_of, within};
 use crate::kernel::{Inputs, Io, Outputs};
 use crate::plan::{Destination, Operand, Plan, Step, Work};
 use crate::{KernelError, NodeError, RunError};
 
-/// The working memory of one run at a time.
+/// The working memory of one run at a time, of any plan of a program.
+#[derive(Default)]
 pub(crate) struct Context {
     arena: Arena,
     heap: Vec<Option<Tensor>>,
 }
 
 impl Context {
-    pub(crate) fn new(plan: &Plan) -> Context {
-        Context { arena: Arena::new(plan.arena_bytes), heap: vec![None; plan.heap_slots] }
+    /// Makes room for a run of this plan.
+    pub(crate) fn fit(&mut self, plan: &Plan) {
+        if self.arena.len() < plan.arena_bytes {
+            // The old one goes before the new one comes.
+            self.arena = Arena::default();
+            self.arena = Arena::new(plan.arena_bytes);
+        }
+        self.heap.resize(plan.heap_slots, None);
+    }
+}
+
+/// Working memory that no run uses at present.
+#[derive(Default)]
+pub(crate) struct Idle {
+    contexts: Vec<Context>,
+    /// What recent runs needed at most: it follows a larger need at once and a smaller one slowly.
+    recent_bytes: usize,
+}
+
+impl Idle {
+    /// The context used last, whose memory may still be in the caches.
+    pub(crate) fn take(&mut self) -> Context {
+        self.contexts.pop().unwrap_or_default()
+    }
+
+    /// Keeps a context for later runs, unless it is more than twice what recent ones needed: one
+    /// request far larger than the others must not hold its memory for good.
+    pub(crate) fn give_back(&mut self, context: Context, needed: usize) {
+        let decayed = self.recent_bytes - self.recent_bytes / 32;
+        self.recent_bytes = needed.max(decayed);
+        if context.arena.len() / 2 <= self.recent_bytes {
+            self.contexts.push(context);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Idle {
+    pub(crate) fn contexts(&self) -> usize {
+        self.contexts.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.contexts.iter().map(|context| context.arena.len()).sum()
     }
 }
 
 /// Told after every step that it has finished.
 pub type Observer<'a> = &'a mut dyn FnMut(usize);
 
-/// Runs every step, then hands every output to `emit` as a view, in the signature's order.
+/// Runs every step in at most about `limit` bytes, then hands every output to `emit` as a view, in the signature's order.
 pub(crate) fn execute(
     plan: &Plan,
     context: &mut Context,
     inputs: &[TensorView<'_>],
+    limit: usize,
     exec: Exec<'_>,
     mut observer: Option<Observer<'_>>,
     emit: &mut dyn FnMut(usize, TensorView<'_>) -> Result<(), TensorError>,
 ) -> Result<(), RunError> {
+    let heap_limit = limit.saturating_sub(plan.arena_bytes);
     for (index, step) in plan.steps.iter().enumerate() {
         let done = match &step.work {
             Work::Kernel(kernel) => run_kernel(step, kernel.as_ref(), context, inputs, exec),
-            Work::Dynamic(_) => run_dynamic(step, context, inputs, exec),
+            Work::Dynamic(_) => run_dynamic(step, context, inputs, heap_limit, exec),
         };
         done.map_err(|error| {
             RunError::Node(Box::new(NodeError { node: step.node.clone(), op: step.op, error }))
@@ -97,6 +143,8 @@ fn view<'a>(
     }
 }
 
+/// Runs a kernel of known result shapes, unless no result has elements: there is nothing to do for
+/// a batch of no rows, and kernels need not know of it.
 fn run_kernel(
     step: &Step,
     kernel: &dyn crate::Kernel,
@@ -104,6 +152,13 @@ fn run_kernel(
     inputs: &[TensorView<'_>],
     exec: Exec<'_>,
 ) -> Result<(), KernelError> {
+    let is_empty = |destination: &Destination| match destination {
+        Destination::Arena { range, .. } => range.is_empty(),
+        Destination::Heap(_) => false,
+    };
+    if step.outputs.iter().all(is_empty) {
+        return Ok(());
+    }
     let mut reads: SmallVec<[Range<usize>; 8]> = SmallVec::new();
     for operand in step.inputs.iter().flatten() {
         if let Operand::Arena { range, .. } = operand {
@@ -146,6 +201,7 @@ fn run_dynamic(
     step: &Step,
     context: &mut Context,
     inputs: &[TensorView<'_>],
+    heap_limit: usize,
     exec: Exec<'_>,
 ) -> Result<(), KernelError> {
     let Work::Dynamic(kernel) = &step.work else { return Ok(()) };
@@ -164,5 +220,6 @@ fn run_dynamic(
             context.heap[*slot] = Some(tensor);
         }
     }
-    Ok(())
+    let on_heap = context.heap.iter().flatten().map(memory_of);
+    within(on_heap.fold(0, usize::saturating_add), heap_limit)
 }

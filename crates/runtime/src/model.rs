@@ -71,7 +71,7 @@ impl Model {
             .map_err(|error| CompileError::Threads(threads, error.to_string()))?;
         let model = Model { program, pool };
         if let Some(shapes) = model.fixed_shapes() {
-            model.program.entry(model.exec(), &shapes).map_err(|error| match error {
+            model.program.plan(model.exec(), &shapes).map_err(|error| match error {
                 RunError::Node(node) => CompileError::Unsupported(vec![*node]),
                 other => CompileError::Graph(VerifyError(other.to_string())),
             })?;
@@ -121,6 +121,11 @@ impl Model {
         self.program.run_views(self.exec(), inputs, observer, emit)
     }
 
+    #[cfg(test)]
+    pub(crate) fn idle(&self) -> std::sync::MutexGuard<'_, crate::execute::Idle> {
+        self.program.idle()
+    }
+
     fn exec(&self) -> Exec<'_> {
         Exec { cpu: self.program.target.cpu, pool: &self.pool }
     }
@@ -143,16 +148,16 @@ impl Model {
 
     /// The lowering report for inputs of these shapes: one line for each step, in order.
     pub fn report(&self, shapes: &[Shape]) -> Result<Report, RunError> {
-        let entry = self.program.planned(self.exec(), shapes)?;
-        let steps = entry.plan.steps.iter().map(|step| StepReport {
+        let plan = self.program.planned(self.exec(), shapes)?;
+        let steps = plan.steps.iter().map(|step| StepReport {
             node: step.node.clone(),
             op: step.op,
             kernel: step.work.info(),
         });
         Ok(Report {
             steps: steps.collect(),
-            arena_bytes: entry.plan.arena_bytes,
-            lower_bound_bytes: entry.plan.lower_bound_bytes,
+            arena_bytes: plan.arena_bytes,
+            lower_bound_bytes: plan.lower_bound_bytes,
             packed_bytes: self.program.target.weights.bytes(),
         })
     }

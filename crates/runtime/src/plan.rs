@@ -149,9 +149,8 @@ impl<'a> Planner<'a> {
         for (_, value) in graph.values() {
             match &value.origin {
                 Origin::Constant(tensor) => {
-                    let tensor = tensor.aligned();
-                    facts.push(Fact::constant(&tensor));
-                    places.push(Some(Place::Constant(tensor)));
+                    facts.push(Fact::constant(tensor));
+                    places.push(Some(Place::Constant(tensor.clone())));
                 }
                 _ => {
                     facts.push(Fact::default());
@@ -199,7 +198,8 @@ impl<'a> Planner<'a> {
             (Ok(Lowered::Kernel(kernel)), Some(specs)) => {
                 let text = |dtype| matches!(dtype, DType::String | DType::Bytes);
                 if specs.iter().any(|(dtype, _)| text(*dtype)) {
-                    Work::Dynamic(Box::new(OnHeap { kernel, specs }))
+                    let limit = self.target.limits.memory_limit_bytes;
+                    Work::Dynamic(Box::new(OnHeap { kernel, specs, limit }))
                 } else {
                     Work::Kernel(kernel)
                 }

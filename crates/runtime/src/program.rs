@@ -6,11 +6,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use landfall_graph::{Graph, NodeId, Signature, ValueId, VerifyError, verify};
+use landfall_graph::{Graph, NodeId, Origin, Signature, ValueId, VerifyError, verify};
 use landfall_kernels::Exec;
 use landfall_tensor::{Shape, Tensor, TensorError, TensorView};
 
-use crate::execute::{Context, Observer, execute};
+use crate::execute::{Idle, Observer, execute};
 use crate::lower::{Target, is_known};
 use crate::plan::{self, Plan, node_error};
 use crate::{CompileError, KernelError, NodeError, RunError};
@@ -24,12 +24,6 @@ pub(crate) struct Limits {
     pub(crate) memory_limit_bytes: usize,
 }
 
-/// A plan with the working memory of runs that have finished, for the next ones.
-pub(crate) struct Entry {
-    pub(crate) plan: Plan,
-    idle: Mutex<Vec<Context>>,
-}
-
 /// A graph ready to run on any input shapes its signature allows.
 pub(crate) struct Program {
     pub(crate) graph: Graph,
@@ -37,7 +31,9 @@ pub(crate) struct Program {
     pub(crate) target: Target,
     order: Vec<NodeId>,
     /// Most recently used first.
-    plans: Mutex<Vec<(Vec<Shape>, Arc<Entry>)>>,
+    plans: Mutex<Vec<(Vec<Shape>, Arc<Plan>)>>,
+    /// Working memory of runs that have finished, for the next ones of whatever shape.
+    idle: Mutex<Idle>,
 }
 
 /// The bodies of one graph's nodes, compiled, by the node's first result and the body's name.
@@ -68,13 +64,21 @@ impl BodyCache {
 }
 
 impl Program {
-    /// Checks the graph. Plans are made by the first run of each set of shapes.
-    pub(crate) fn new(graph: Graph, target: Target) -> Result<Program, CompileError> {
+    /// Checks the graph. Plans are made by the first run of each set of shapes. Constants that lie
+    /// across their alignment, as they may in a file, are copied once for all plans.
+    pub(crate) fn new(mut graph: Graph, target: Target) -> Result<Program, CompileError> {
         verify(&graph)?;
         let cyclic = |cycle: landfall_graph::CycleError| VerifyError(cycle.to_string());
         let order = graph.schedule().map_err(cyclic)?;
         let signature = graph.signature();
-        Ok(Program { graph, signature, target, order, plans: Mutex::new(Vec::new()) })
+        let ids: Vec<ValueId> = graph.values().map(|(id, _)| id).collect();
+        for id in ids {
+            if let Origin::Constant(tensor) = &mut graph.value_mut(id).origin {
+                *tensor = tensor.aligned();
+            }
+        }
+        let (plans, idle) = (Mutex::default(), Mutex::default());
+        Ok(Program { graph, signature, target, order, plans, idle })
     }
 
     /// Runs once on tensors in the signature's order.
@@ -103,20 +107,27 @@ impl Program {
         emit: &mut dyn FnMut(usize, TensorView<'_>) -> Result<(), TensorError>,
     ) -> Result<(), RunError> {
         self.check(inputs)?;
-        let entry = match self.cached(inputs) {
-            Some(entry) => entry,
+        let plan = match self.cached(inputs) {
+            Some(plan) => plan,
             None => {
                 let shapes: Vec<Shape> = inputs.iter().map(|v| Shape::from(v.shape())).collect();
-                self.entry(exec, &shapes)?
+                self.plan(exec, &shapes)?
             }
         };
-        let idle = lock(&entry.idle).pop();
-        let mut context = idle.unwrap_or_else(|| Context::new(&entry.plan));
-        let result = execute(&entry.plan, &mut context, inputs, exec, observer, emit);
+        let mut context = lock(&self.idle).take();
+        context.fit(&plan);
+        let limit = self.target.limits.memory_limit_bytes;
+        let result = execute(&plan, &mut context, inputs, limit, exec, observer, emit);
         if result.is_ok() {
-            lock(&entry.idle).push(context);
+            lock(&self.idle).give_back(context, plan.arena_bytes);
         }
         result
+    }
+
+    /// Working memory that no run uses at present.
+    #[cfg(test)]
+    pub(crate) fn idle(&self) -> MutexGuard<'_, Idle> {
+        lock(&self.idle)
     }
 
     fn check(&self, inputs: &[TensorView<'_>]) -> Result<(), RunError> {
@@ -131,14 +142,14 @@ impl Program {
         }
     }
 
-    fn cached(&self, inputs: &[TensorView<'_>]) -> Option<Arc<Entry>> {
+    fn cached(&self, inputs: &[TensorView<'_>]) -> Option<Arc<Plan>> {
         self.find(|shapes| {
             shapes.len() == inputs.len()
                 && shapes.iter().zip(inputs).all(|(s, v)| **s == *v.shape())
         })
     }
 
-    fn find(&self, same: impl Fn(&[Shape]) -> bool) -> Option<Arc<Entry>> {
+    fn find(&self, same: impl Fn(&[Shape]) -> bool) -> Option<Arc<Plan>> {
         let mut plans = lock(&self.plans);
         let index = plans.iter().position(|(shapes, _)| same(shapes))?;
         plans[..=index].rotate_right(1);
@@ -146,26 +157,26 @@ impl Program {
     }
 
     /// The plan for inputs of these shapes.
-    pub(crate) fn planned(&self, exec: Exec<'_>, shapes: &[Shape]) -> Result<Arc<Entry>, RunError> {
+    pub(crate) fn planned(&self, exec: Exec<'_>, shapes: &[Shape]) -> Result<Arc<Plan>, RunError> {
         match self.find(|known| known == shapes) {
-            Some(entry) => Ok(entry),
-            None => self.entry(exec, shapes),
+            Some(plan) => Ok(plan),
+            None => self.plan(exec, shapes),
         }
     }
 
     /// The plan for inputs of these shapes, made anew.
-    pub(crate) fn entry(&self, exec: Exec<'_>, shapes: &[Shape]) -> Result<Arc<Entry>, RunError> {
+    pub(crate) fn plan(&self, exec: Exec<'_>, shapes: &[Shape]) -> Result<Arc<Plan>, RunError> {
         let plan = plan::build(&self.graph, &self.order, shapes, &self.target, exec)?;
         let limits = self.target.limits;
         if plan.arena_bytes > limits.memory_limit_bytes {
             let (needed, limit) = (plan.arena_bytes, limits.memory_limit_bytes);
             return Err(RunError::Memory { needed, limit });
         }
-        let entry = Arc::new(Entry { plan, idle: Mutex::new(Vec::new()) });
+        let plan = Arc::new(plan);
         let mut plans = lock(&self.plans);
-        plans.insert(0, (shapes.to_vec(), entry.clone()));
+        plans.insert(0, (shapes.to_vec(), plan.clone()));
         plans.truncate(limits.max_plans.max(1));
-        Ok(entry)
+        Ok(plan)
     }
 }
 

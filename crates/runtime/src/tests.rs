@@ -7,6 +7,8 @@ use landfall_tensor::{Shape, Tensor};
 
 use crate::{CompileError, Model, Options, RunError};
 
+mod memory;
+
 fn model(body: &str) -> Model {
     let graph = parse(&format!("graph \"g\" {{ {body} }}"), &[]).unwrap();
     Model::compile(graph, &Options::default()).unwrap()
@@ -226,4 +228,20 @@ fn a_forest_that_is_not_the_operators_is_refused() {
     refused(STUMPS, text, "the stored trees are not bytes");
     let other = STUMPS.replace("n_targets=1", "n_targets=2");
     refused(&other, packed["1.trees"].clone(), "the trees have 1 targets, not 2");
+}
+
+#[test]
+fn a_batch_of_no_rows_gives_no_rows() {
+    let none = |columns: usize| floats([0, columns], &[]);
+    let concat = model("input %x: f32[N,2] %y = Concat(%x, %x) {axis=1} output %y");
+    assert_eq!(concat.run(&[none(2)]).unwrap()[0], none(4));
+    let spread = model("input %x: f32[N,1] input %b: f32[3] %y = Add(%x, %b) output %y");
+    let b = floats([3], &[1.0, 2.0, 3.0]);
+    assert_eq!(spread.run(&[none(1), b]).unwrap()[0], none(3));
+    let late = model(
+        "input %x: f32[N,2] input %s: i64[2] %r = Reshape(%x, %s) %y = Concat(%r, %r) {axis=1}
+         output %y",
+    );
+    let shape = Tensor::from_slice(Shape::from([2]), &[0i64, 2]).unwrap();
+    assert_eq!(late.run(&[none(2), shape]).unwrap()[0], none(4));
 }

@@ -6,11 +6,10 @@
 
 use std::ops::Range;
 
-use bytemuck::Zeroable;
 use smallvec::SmallVec;
 
 use crate::TensorError;
-use crate::buffer::{ALIGNMENT, Line};
+use crate::buffer::{ALIGNMENT, Buffer, Line, zeroed_lines};
 
 /// A zero-initialised, cache-line aligned block of bytes.
 #[derive(Default)]
@@ -25,8 +24,19 @@ pub type Writes<'a> = SmallVec<[&'a mut [u8]; 4]>;
 
 impl Arena {
     /// A block of at least `len` bytes.
+    ///
+    /// # Panics
+    /// If the system has not that much memory.
     pub fn new(len: usize) -> Arena {
-        Arena { lines: vec![Line::zeroed(); len.div_ceil(ALIGNMENT)] }
+        Arena { lines: zeroed_lines(len) }
+    }
+
+    /// The first `len` bytes, no longer to be changed and not copied.
+    ///
+    /// # Panics
+    /// If the block is shorter.
+    pub fn into_buffer(self, len: usize) -> Buffer {
+        Buffer::of_lines(self.lines, len)
     }
 
     /// Size in bytes.

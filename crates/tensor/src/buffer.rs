@@ -7,14 +7,23 @@ use std::io::{self, Read};
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-use bytemuck::Zeroable;
-
 /// Alignment in bytes of memory that this crate allocates: one cache line, one 512-bit register.
 pub const ALIGNMENT: usize = 64;
 
-#[derive(Clone, Copy, Zeroable, bytemuck::Pod)]
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod)]
 #[repr(C, align(64))]
 pub(crate) struct Line([u8; ALIGNMENT]);
+
+/// Zeroed memory for `len` bytes.
+///
+/// # Panics
+/// If the system has not that much.
+pub(crate) fn zeroed_lines(len: usize) -> Vec<Line> {
+    match bytemuck::allocation::try_zeroed_slice_box(len.div_ceil(ALIGNMENT)) {
+        Ok(lines) => lines.into_vec(),
+        Err(()) => panic!("cannot allocate {len} bytes"),
+    }
+}
 
 #[derive(Clone)]
 enum Memory {
@@ -46,8 +55,11 @@ pub struct Buffer {
 
 impl Buffer {
     /// A zeroed buffer, filled in place before it is shared.
+    ///
+    /// # Panics
+    /// If the system has not that much memory: a failed request is better than an ended process.
     pub fn build(len: usize, fill: impl FnOnce(&mut [u8])) -> Buffer {
-        let mut lines = vec![Line::zeroed(); len.div_ceil(ALIGNMENT)];
+        let mut lines = zeroed_lines(len);
         fill(&mut bytemuck::cast_slice_mut(&mut lines)[..len]);
         Buffer { memory: Memory::Owned(Arc::new(lines)), range: 0..len }
     }
@@ -60,6 +72,15 @@ impl Buffer {
         let mut result = Ok(());
         let buffer = Buffer::build(len, |bytes| result = fill(bytes));
         result.map(|()| buffer)
+    }
+
+    /// The first `len` bytes of memory that its owner has filled.
+    ///
+    /// # Panics
+    /// If the memory is shorter.
+    pub(crate) fn of_lines(lines: Vec<Line>, len: usize) -> Buffer {
+        assert!(len <= lines.len() * ALIGNMENT, "{len} bytes of {} lines", lines.len());
+        Buffer { memory: Memory::Owned(Arc::new(lines)), range: 0..len }
     }
 
     /// An aligned copy of some bytes.

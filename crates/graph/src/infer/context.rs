@@ -59,6 +59,16 @@ impl<'a> Operands<'a> {
         self.get(index)?.dtype
     }
 
+    /// Fails if operand `index` is of another datatype than operand 0, whose elements its own join.
+    pub(super) fn expect_dtype_of_first(&self, index: usize) -> Result<(), InferError> {
+        match (self.dtype(0), self.dtype(index)) {
+            (Some(first), Some(other)) if first != other => InferError::because(format!(
+                "operand {index} has datatype {other}, operand 0 {first}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Extents of operand `index`.
     pub fn dims(&self, index: usize) -> Option<&'a [Dim]> {
         self.get(index)?.dims.as_deref()

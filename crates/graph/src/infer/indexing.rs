@@ -13,10 +13,9 @@ pub(super) fn infer(operands: &Operands<'_>) -> Option<Result<Vec<Fact>, InferEr
     let dims = match operands.op {
         Op::GatherElements(op) => gather_elements(operands, op.axis),
         Op::GatherNd(op) => gather_nd(operands, op.batch_dims),
-        Op::ScatterElements(_)
-        | Op::ScatterNd(_)
-        | Op::TensorScatter(_)
-        | Op::ReverseSequence(_) => Ok(operands.dims(0).map(<[Dim]>::to_vec)),
+        Op::ScatterElements(_) | Op::ScatterNd(_) => scattered(operands, 2),
+        Op::TensorScatter(_) => scattered(operands, 1),
+        Op::ReverseSequence(_) => Ok(operands.dims(0).map(<[Dim]>::to_vec)),
         Op::Compress(op) => compress(operands, op.axis),
         Op::TopK(op) => return Some(top_k(operands, op.axis)),
         Op::OneHot(op) => {
@@ -35,6 +34,12 @@ pub(super) fn infer(operands: &Operands<'_>) -> Option<Result<Vec<Fact>, InferEr
         _ => return None,
     };
     Some(dims.map(|dims| vec![Fact::new(dtype, dims)]))
+}
+
+/// Operand 0 with elements of operand `updates` in it.
+fn scattered(operands: &Operands<'_>, updates: usize) -> Result<Dims, InferError> {
+    operands.expect_dtype_of_first(updates)?;
+    Ok(operands.dims(0).map(<[Dim]>::to_vec))
 }
 
 fn gather_elements(operands: &Operands<'_>, axis: i64) -> Result<Dims, InferError> {

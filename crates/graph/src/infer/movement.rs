@@ -206,6 +206,7 @@ fn unsqueeze(operands: &Operands<'_>) -> Result<Dims, InferError> {
 }
 
 fn concat(operands: &Operands<'_>, axis: i64) -> Result<Dims, InferError> {
+    (1..operands.len()).try_for_each(|index| operands.expect_dtype_of_first(index))?;
     let Some(first) = operands.dims(0) else { return Ok(None) };
     let axis = resolve_axis(axis, first.len())?;
     let mut out = first.to_vec();

@@ -67,6 +67,18 @@ fn reshape_divides_symbols_out() {
 }
 
 #[test]
+fn elements_of_two_types_do_not_join() {
+    let concat = error("input %a: f32[2] input %b: f64[2] %y = Concat(%a, %b) {axis=0} output %y");
+    assert!(concat.contains("operand 1 has datatype f64, operand 0 f32"), "{concat}");
+    for op in ["ScatterElements", "ScatterND"] {
+        let scatter = error(&format!(
+            "input %a: f32[2] input %i: i64[2,1] input %b: i32[2] %y = {op}(%a, %i, %b) output %y"
+        ));
+        assert!(scatter.contains("operand 2 has datatype i32, operand 0 f32"), "{scatter}");
+    }
+}
+
+#[test]
 fn impossible_operands_are_errors_that_name_the_node() {
     let message =
         error("input %a: f32[2,3] input %b: f32[4,5] %y = MatMul(%a, %b) \"dense\" output %y");

@@ -73,6 +73,9 @@ impl Broadcast {
         count: usize,
         mut visit: impl FnMut(usize, [usize; N]),
     ) {
+        if count == 0 {
+            return;
+        }
         let outer = self.dims.len() - 1;
         let mut position = [0usize; MAX_RANK];
         let mut rest = first;

@@ -12,6 +12,7 @@ use landfall_tensor::{DType, Shape, Tensor};
 
 use super::stack::{slice_along, stack};
 use super::{Lowered, Site};
+use crate::evaluate::{memory_of, within};
 use crate::program::Program;
 use crate::{DynamicKernel, KernelError, KernelInfo};
 
@@ -180,8 +181,8 @@ impl DynamicKernel for Loop {
         let (states, captures) = carried.split_at(self.states);
         let mut states = states.to_vec();
         let scans = self.body.outputs() - 1 - self.states;
-        let mut collected =
-            Collected::new(scans, self.body.program.target.limits.memory_limit_bytes);
+        let limit = self.body.program.target.limits.memory_limit_bytes;
+        let mut collected = Collected::new(scans, limit);
         let trips = trips.map_or(u64::MAX, |trips| u64::try_from(trips).unwrap_or(0));
         for trip in 0..trips {
             if !going {
@@ -197,6 +198,7 @@ impl DynamicKernel for Loop {
             let mut results = self.body.run(exec, &given)?;
             collected.push(results.split_off(1 + self.states))?;
             states = results.split_off(1);
+            collected.leave_room_for(&states)?;
             going = results.first().map(is_true).transpose()?.unwrap_or(false);
         }
         for (scan, parts) in collected.parts.into_iter().enumerate() {
@@ -227,16 +229,16 @@ impl Collected {
 
     fn push(&mut self, results: Vec<Tensor>) -> Result<(), KernelError> {
         for (parts, tensor) in self.parts.iter_mut().zip(results) {
-            self.bytes = self.bytes.saturating_add(tensor.bytes().map_or(0, <[u8]>::len).max(64));
+            self.bytes = self.bytes.saturating_add(memory_of(&tensor).max(64));
             parts.push(tensor);
         }
-        if self.bytes > self.limit {
-            return KernelError::invalid(format!(
-                "the loop's outputs need more than the limit of {} bytes",
-                self.limit
-            ));
-        }
-        Ok(())
+        within(self.bytes, self.limit)
+    }
+
+    /// Refuses states that would not fit beside what was collected.
+    fn leave_room_for(&self, states: &[Tensor]) -> Result<(), KernelError> {
+        let states = states.iter().map(memory_of);
+        within(states.fold(self.bytes, usize::saturating_add), self.limit)
     }
 }
 
@@ -303,6 +305,7 @@ impl DynamicKernel for Scan {
             let mut results = self.body.run(exec, &given)?;
             collected.push(results.split_off(self.states))?;
             states = results;
+            collected.leave_room_for(&states)?;
         }
         let stacks = collected.parts.into_iter().zip(&self.outputs).enumerate();
         for (scan, (mut parts, &(axis, backwards))) in stacks {
