@@ -22,6 +22,7 @@ pub use content::located;
 pub use golden::{Excess, check_golden, excess};
 
 use crate::declared::{self, Declared};
+use crate::machine::{cores, memory_bytes};
 
 /// How to prepare a model.
 #[derive(Debug, Clone)]
@@ -36,11 +37,13 @@ pub struct EngineOptions {
     pub optimize: bool,
     /// How model files come into memory.
     pub files: FileAccess,
+    /// Working memory that one run may use, in bytes.
+    pub run_memory_bytes: usize,
 }
 
 impl EngineOptions {
     /// The best instruction sets of this machine, or the ones that `LANDFALL_ISA` names. 0 threads
-    /// stand for one per core.
+    /// stand for one per core; a run may use half of the memory.
     pub fn from_environment(threads: usize) -> Result<EngineOptions> {
         let cpu = match std::env::var("LANDFALL_ISA") {
             Ok(name) if !name.is_empty() => {
@@ -50,13 +53,24 @@ impl EngineOptions {
             _ => Cpu::detect(),
         };
         let threads = if threads == 0 { cores() } else { threads };
-        let files = FileAccess::default();
-        Ok(EngineOptions { cpu, threads, prefer_declared_threads: false, optimize: true, files })
+        Ok(EngineOptions {
+            cpu,
+            threads,
+            prefer_declared_threads: false,
+            optimize: true,
+            files: FileAccess::default(),
+            run_memory_bytes: default_run_memory(),
+        })
     }
 
     /// How to compile.
     pub fn runtime(&self) -> Options {
-        Options { cpu: self.cpu, threads: self.threads, ..Options::default() }
+        Options {
+            cpu: self.cpu,
+            threads: self.threads,
+            memory_limit_bytes: self.run_memory_bytes,
+            ..Options::default()
+        }
     }
 
     /// How to compile a model with declared serving defaults.
@@ -67,9 +81,9 @@ impl EngineOptions {
     }
 }
 
-/// Cores that this process may use.
-pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// Working memory that one run may use where nothing says otherwise, in bytes.
+pub fn default_run_memory() -> usize {
+    memory_bytes() / 2
 }
 
 /// A model's graph, ready to compile or to package.

@@ -24,6 +24,7 @@ pub mod grpc;
 pub mod http;
 pub mod loading;
 pub mod logs;
+pub mod machine;
 pub mod metrics;
 pub mod npz;
 pub mod repository;

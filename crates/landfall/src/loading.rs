@@ -22,6 +22,7 @@ use landfall_tensor::FileAccess;
 
 use crate::config::ModelFile;
 use crate::engine::{self, EngineOptions, Opened};
+use crate::machine;
 
 /// Opens model files.
 pub trait OpenModel: Send + Sync {
@@ -49,12 +50,14 @@ impl OpenModel for ModelFiles {
         let config = settings.serving()?;
         // Instances run side by side, so they share the cores.
         let threads = match config.threads {
-            0 => engine::cores() / config.instances.max(1),
+            0 => machine::cores() / config.instances.max(1),
             threads => threads,
         };
         let opened = EngineOptions::from_environment(threads.max(1)).and_then(|options| {
             let prefer_declared_threads = config.threads == 0;
-            let options = EngineOptions { prefer_declared_threads, files, ..options };
+            let run_memory_bytes = settings.run_memory_bytes();
+            let options =
+                EngineOptions { prefer_declared_threads, files, run_memory_bytes, ..options };
             engine::open(path, &options)
         });
         loaded(opened.map_err(|error| format!("{error:#}"))?, settings)

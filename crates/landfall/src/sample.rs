@@ -36,15 +36,7 @@ impl Extents {
 
     /// Fails if an axis is named that no input leaves free.
     pub fn check(&self, signature: &Signature) -> Result<()> {
-        let free = free_axes(signature);
-        for name in self.named.keys() {
-            ensure!(
-                free.iter().any(|(_, axis)| axis == name),
-                "--shape: no input has a free axis '{name}'; {}",
-                listed(&free)
-            );
-        }
-        Ok(())
+        check_names(self.named.keys(), signature).context("--shape")
     }
 
     fn extent(&self, axis: usize, dim: &DimSpec) -> usize {
@@ -57,6 +49,38 @@ impl Extents {
         }
         if is_rows(axis, name) { self.batch.unwrap_or(1) } else { self.length.unwrap_or(1) }
     }
+}
+
+/// Fails if an axis is named that no input leaves free.
+pub fn check_names<'n>(
+    names: impl IntoIterator<Item = &'n String>,
+    signature: &Signature,
+) -> Result<()> {
+    let free = free_axes(signature);
+    for name in names {
+        ensure!(
+            free.iter().any(|(_, axis)| axis == name),
+            "no input has a free axis '{name}'; {}",
+            listed(&free)
+        );
+    }
+    Ok(())
+}
+
+/// Fails if an input of that shape would not fit into `limit` bytes.
+pub fn check_size(spec: &TensorSpec, shape: &Shape, limit: usize) -> Result<()> {
+    let element = match spec.dtype {
+        DType::String | DType::Bytes => size_of::<String>(),
+        dtype => dtype.size(),
+    };
+    let elements = shape.checked_elements().ok();
+    let bytes = elements.and_then(|elements| elements.checked_mul(element));
+    ensure!(
+        bytes.is_some_and(|bytes| bytes <= limit),
+        "input '{}' of shape {shape} exceeds the limit of {limit} bytes of working memory",
+        spec.name
+    );
+    Ok(())
 }
 
 /// Fails if no input has a free axis that is not one of rows.
@@ -107,11 +131,12 @@ pub fn parse_extent(text: &str) -> Result<(String, usize), String> {
     parsed.ok_or_else(|| format!("expected NAME=EXTENT such as seq=128, found '{text}'"))
 }
 
-/// An input for every specification, in the signature's order.
-pub fn inputs(signature: &Signature, extents: &Extents) -> Result<Vec<Tensor>> {
+/// An input for every specification, in the signature's order, each of at most `limit` bytes.
+pub fn inputs(signature: &Signature, extents: &Extents, limit: usize) -> Result<Vec<Tensor>> {
     let words = extents.length.unwrap_or(8);
     let make = |spec: &TensorSpec| {
         let shape = extents.shape(spec)?;
+        check_size(spec, &shape, limit)?;
         let made = tensor(&spec.name.to_lowercase(), spec.dtype, shape, words);
         made.with_context(|| format!("input '{}'", spec.name))
     };
@@ -220,7 +245,7 @@ mod tests {
         let inputs_of = |dtype| {
             let signature =
                 Signature { inputs: vec![spec("x", dtype, &["n", "3"])], outputs: vec![] };
-            inputs(&signature, &Extents { batch: Some(4), ..Extents::default() }).unwrap()
+            inputs(&signature, &Extents { batch: Some(4), ..Extents::default() }, 1 << 20).unwrap()
         };
         for dtype in DType::ALL {
             let made = inputs_of(dtype);
@@ -238,9 +263,11 @@ mod tests {
         let named = BTreeMap::from([("foo".to_owned(), 3)]);
         let extents = Extents { named, ..Extents::default() };
         assert!(extents.check(&inputs(&["foo", "2"])).is_ok());
-        let error = extents.check(&inputs(&["N", "seq", "2"])).unwrap_err().to_string();
+        let error = format!("{:#}", extents.check(&inputs(&["N", "seq", "2"])).unwrap_err());
         assert_eq!(error, "--shape: no input has a free axis 'foo'; free are N, seq");
-        assert!(extents.check(&inputs(&["2"])).unwrap_err().to_string().ends_with("has a name"));
+        assert!(
+            format!("{:#}", extents.check(&inputs(&["2"])).unwrap_err()).ends_with("has a name")
+        );
         assert!(check_lengths(&inputs(&["N", "seq"])).is_ok());
         assert!(
             check_lengths(&inputs(&["N", "2"])).unwrap_err().to_string().ends_with("free are N")

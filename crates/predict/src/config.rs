@@ -56,7 +56,8 @@ pub struct Padding {
 pub struct ServingConfig {
     /// Whether rows of different requests may share a run.
     pub batching: Batching,
-    /// The most rows that requests are joined to. A larger request runs alone and unsplit.
+    /// The most rows that requests are joined to. A larger request runs alone, where rows are known
+    /// to be independent in pieces: of so many rows, or of as many more as run in 50 ms.
     pub max_batch_rows: usize,
     /// The longest that a request waits for others to join it while an instance is idle, measured
     /// from the oldest request of a batch. Zero: an idle instance runs what there is.

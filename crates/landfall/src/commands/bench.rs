@@ -125,10 +125,13 @@ fn measured(arguments: &BenchArguments) -> Result<Figures> {
     let model = engine::open_unchecked(&arguments.model, &options)?.model;
     let extents = extents(arguments, &model).with_context(|| name.clone())?;
     let shapes = extents.shapes(model.signature())?;
-    check_sizes(&model, &shapes, options.runtime().memory_limit_bytes)?;
+    // Inputs beyond the limit of working memory would only be refused once the plan is made.
+    for (spec, shape) in model.signature().inputs.iter().zip(&shapes) {
+        sample::check_size(spec, shape, options.run_memory_bytes)?;
+    }
     model.prepare(&shapes).with_context(|| name.clone())?;
     let load = begun.elapsed();
-    let inputs = sample::inputs(model.signature(), &extents)?;
+    let inputs = sample::inputs(model.signature(), &extents, options.run_memory_bytes)?;
     let inputs: Vec<Tensor> = inputs.iter().map(Tensor::aligned).collect();
     let times = times(arguments, &model, &inputs).with_context(|| name.clone())?;
     let profile = match arguments.profile {
@@ -171,20 +174,6 @@ fn extents(arguments: &BenchArguments, model: &Model) -> Result<Extents> {
         }
     }
     Ok(Extents { named, ..asked })
-}
-
-/// Inputs beyond the limit of working memory would only be refused once they are made.
-fn check_sizes(model: &Model, shapes: &[Shape], limit: usize) -> Result<()> {
-    for (spec, shape) in model.signature().inputs.iter().zip(shapes) {
-        let elements = shape.checked_elements().ok();
-        let bytes = elements.and_then(|elements| elements.checked_mul(spec.dtype.size()));
-        ensure!(
-            bytes.is_some_and(|bytes| bytes <= limit),
-            "input '{}' of shape {shape} exceeds the limit of {limit} bytes of working memory",
-            spec.name
-        );
-    }
-    Ok(())
 }
 
 fn described(model: &Model, shapes: &[Shape]) -> Vec<Input> {

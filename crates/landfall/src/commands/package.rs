@@ -21,7 +21,7 @@ use super::output::print;
 use super::paths::Paths;
 use super::run::arrange;
 use crate::declared::{manifest_beside, read_manifest};
-use crate::engine::{self, AssetFolder, EngineOptions, Opened};
+use crate::engine::{self, AssetFolder, EngineOptions, Opened, default_run_memory};
 use crate::npz::{self, Arrays};
 use crate::sample::{self, Extents};
 use crate::serving::SERVER_VERSION;
@@ -188,7 +188,8 @@ fn golden_inputs(arguments: &PackageArguments, opened: &Opened) -> Result<Arrays
                 length: Some(GOLDEN_LENGTH),
                 ..Extents::default()
             };
-            sample::inputs(signature, &extents).context("give golden inputs with --golden")?
+            sample::inputs(signature, &extents, default_run_memory())
+                .context("give golden inputs with --golden")?
         }
     };
     Ok(signature.inputs.iter().map(|spec| spec.name.clone()).zip(tensors).collect())

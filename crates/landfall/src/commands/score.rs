@@ -33,8 +33,8 @@ use super::output::print;
 use super::paths::Paths;
 use crate::clock::MachineClock;
 use crate::config::ModelFile;
-use crate::engine;
 use crate::loading::{ModelFiles, OpenModel};
+use crate::machine;
 use job::{Job, Totals};
 use mapping::Mapping;
 use sink::Format;
@@ -124,7 +124,7 @@ fn score(arguments: &ScoreArguments) -> Result<Totals> {
     let plan = outputs(arguments, &inputs)?;
     let servable = servable(&arguments.model)?;
     let mapping = Mapping::new(servable.signature(), &arguments.columns)?;
-    let threads = if arguments.threads == 0 { engine::cores() } else { arguments.threads };
+    let threads = if arguments.threads == 0 { machine::cores() } else { arguments.threads };
     let job = Job {
         servable,
         mapping,

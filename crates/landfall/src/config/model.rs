@@ -16,6 +16,8 @@ use serde::Deserialize;
 
 use super::MAX_THREADS;
 use super::file::{ConfigError, read_yaml};
+use crate::engine::default_run_memory;
+use crate::sample;
 
 /// The file as written. Every field is optional; unknown ones are errors.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -36,6 +38,7 @@ pub struct ModelFile {
     priority_levels: Option<u32>,
     default_priority: Option<u32>,
     inline_limit_us: Option<u64>,
+    run_memory_bytes: Option<usize>,
     padding: Option<PaddingFile>,
     #[serde(default)]
     warm_up: Vec<WarmUp>,
@@ -114,6 +117,11 @@ impl ModelFile {
         ModelFile { threads: Some(threads), ..ModelFile::default() }
     }
 
+    /// Working memory that one run may use.
+    pub fn run_memory_bytes(&self) -> usize {
+        self.run_memory_bytes.unwrap_or_else(default_run_memory)
+    }
+
     /// Which versions to serve, under which labels.
     pub fn settings(&self) -> ModelSettings {
         ModelSettings {
@@ -153,6 +161,14 @@ impl ModelFile {
         )?;
         at_least_one("max_queue_rows", self.max_queue_rows, &mut config.max_queue_rows)?;
         at_least_one("instances", self.instances, &mut config.instances)?;
+        config.max_request_rows = self.max_request_rows.or(config.max_request_rows);
+        at_least_one("run_memory_bytes", self.run_memory_bytes, &mut 0)?;
+        if let Some(rows) = &mut config.max_request_rows {
+            at_least_one("max_request_rows", Some(*rows), rows)?;
+        }
+        if self.priority_levels == Some(0) {
+            return Err("priority_levels: expected 1 or more, found 0".to_owned());
+        }
         for (field, value) in [("instances", self.instances), ("threads", self.threads)] {
             if let Some(value) = value.filter(|&value| value > MAX_THREADS) {
                 return Err(format!("{field}: expected at most {MAX_THREADS}, found {value}"));
@@ -167,7 +183,6 @@ impl ModelFile {
         config.inline_limit =
             self.inline_limit_us.map_or(config.inline_limit, Duration::from_micros);
         config.timeout = self.timeout_ms.map(Duration::from_millis).or(config.timeout);
-        config.max_request_rows = self.max_request_rows.or(config.max_request_rows);
         config.threads = self.threads.unwrap_or(config.threads);
         config.priority_levels = self.priority_levels.unwrap_or(config.priority_levels);
         config.default_priority =
@@ -197,7 +212,13 @@ impl ModelFile {
 
     /// The declared warm-up requests for a model of that signature.
     pub fn warm_up(&self, signature: &Signature) -> Result<Vec<Request>, String> {
-        self.warm_up.iter().map(|warm_up| warm_up.request(signature)).collect()
+        let limit = self.run_memory_bytes();
+        let request = |warm_up: &WarmUp| warm_up.request(signature, limit);
+        self.warm_up
+            .iter()
+            .map(request)
+            .map(|made| made.map_err(|e| format!("warm_up: {e}")))
+            .collect()
     }
 }
 
@@ -221,7 +242,11 @@ impl PaddingFile {
 }
 
 impl WarmUp {
-    fn request(&self, signature: &Signature) -> Result<Request, String> {
+    fn request(&self, signature: &Signature, limit: usize) -> Result<Request, String> {
+        if self.rows == 0 {
+            return Err("rows: expected 1 or more, found 0".to_owned());
+        }
+        sample::check_names(self.dims.keys(), signature).map_err(|e| format!("dims: {e}"))?;
         let mut request = Request::default();
         for spec in &signature.inputs {
             let dims = spec.dims.as_deref().unwrap_or(&[]);
@@ -231,8 +256,9 @@ impl WarmUp {
                 DimSpec::Symbol(name) => self.dims.get(name).copied().unwrap_or(1),
             };
             let shape: Shape = dims.iter().enumerate().map(extent).collect();
+            sample::check_size(spec, &shape, limit).map_err(|e| e.to_string())?;
             let zeros = Tensor::zeros(spec.dtype, shape)
-                .map_err(|e| format!("warm_up: input '{}': {e}", spec.name))?;
+                .map_err(|e| format!("input '{}': {e}", spec.name))?;
             request.inputs.push((spec.name.clone(), zeros));
         }
         Ok(request)
@@ -281,6 +307,9 @@ mod tests {
             "instances: 1025",
             "threads: 100000",
             "max_batch_rows: 0",
+            "max_request_rows: 0",
+            "run_memory_bytes: 0",
+            "priority_levels: 0",
             "default_priority: 9",
             "versions: {latest: 0}",
             "versions: {specific: []}",
@@ -297,7 +326,22 @@ mod tests {
         let dims = Some(vec![symbol("batch"), symbol("length"), DimSpec::Known(3)]);
         let spec = TensorSpec { name: "x".into(), dtype: DType::F32, dims };
         let signature = Signature { inputs: vec![spec], outputs: vec![] };
-        let requests = parse("warm_up: [{rows: 2, dims: {length: 5}}]").warm_up(&signature);
-        assert_eq!(requests.unwrap()[0].inputs[0].1.shape().to_vec(), [2, 5, 3]);
+        let requests = |text: &str| parse(text).warm_up(&signature);
+        let made = requests("warm_up: [{rows: 2, dims: {length: 5}}]").unwrap();
+        assert_eq!(made[0].inputs[0].1.shape().to_vec(), [2, 5, 3]);
+        for (text, expected) in [
+            ("warm_up: [{rows: 0}]", "warm_up: rows: expected 1 or more, found 0"),
+            (
+                "warm_up: [{dims: {lenght: 5}}]",
+                "warm_up: dims: no input has a free axis 'lenght'; free are batch, length",
+            ),
+            (
+                "{warm_up: [{rows: 100}], run_memory_bytes: 1000}",
+                "warm_up: input 'x' of shape [100,1,3] exceeds the limit of 1000 bytes",
+            ),
+        ] {
+            let error = requests(text).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+        }
     }
 }

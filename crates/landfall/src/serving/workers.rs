@@ -29,7 +29,7 @@ pub struct Workers {
 impl Workers {
     /// Starts `count` threads, one for each core if it is 0.
     pub(super) fn start(count: usize) -> io::Result<Workers> {
-        let count = if count == 0 { crate::engine::cores() } else { count };
+        let count = if count == 0 { crate::machine::cores() } else { count };
         let (stop, stopped) = watch::channel(());
         let mut handles = Vec::with_capacity(count);
         for index in 0..count {

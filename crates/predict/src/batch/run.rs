@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use landfall_graph::{Signature, TensorSpec};
-use landfall_tensor::Tensor;
+use landfall_tensor::{Tensor, TensorError};
 
 use super::core::{Core, Prepared};
 use super::job::{Job, Work};
@@ -13,6 +13,9 @@ use crate::clock::{between, nanos};
 use crate::lock::contain;
 use crate::statistics::RunTimes;
 use crate::{ErrorKind, PredictError, PredictionEvent, Reply, Request, Timing};
+
+/// About how long a piece of a large request may run, however many rows that is.
+const PIECE: Duration = Duration::from_millis(50);
 
 /// Outputs in the model's order, and how long each stage took.
 type Ran = Result<(Vec<Tensor>, RunTimes), PredictError>;
@@ -78,11 +81,64 @@ impl Core {
         self.present(&work, outputs)
     }
 
+    /// Runs one request, in pieces if it is so large that its working memory, and what others wait
+    /// for it, would know no bound.
     fn run_alone(&self, inputs: &[Tensor], rows: usize) -> Ran {
+        let most = self.rows_of_a_piece();
+        if rows > most
+            && self.is_batching()
+            && let Some(ran) = self.run_pieces(inputs, rows, most)?
+        {
+            return Ok(ran);
+        }
+        self.run_whole(inputs, rows)
+    }
+
+    fn run_whole(&self, inputs: &[Tensor], rows: usize) -> Ran {
         let (outputs, infer) = self.infer(inputs, rows)?;
         let times = RunTimes { infer, ..RunTimes::default() };
         self.statistics.ran(rows, &times, self.clock.now_ns());
         Ok((outputs, times))
+    }
+
+    /// Rows that a batch may have, or as many more as run in [`PIECE`].
+    fn rows_of_a_piece(&self) -> usize {
+        let row_ns = self.row_cost_ns.load(Ordering::Relaxed).max(1);
+        self.config.max_batch_rows.max((nanos(PIECE) / row_ns) as usize)
+    }
+
+    /// One request in runs of at most `most` rows; `None` if the model turns out not to keep rows
+    /// apart.
+    fn run_pieces(
+        &self,
+        inputs: &[Tensor],
+        rows: usize,
+        most: usize,
+    ) -> Result<Option<(Vec<Tensor>, RunTimes)>, PredictError> {
+        let internal = |error: TensorError| self.error(ErrorKind::Internal, &error.to_string());
+        let pieces = rows.div_ceil(most);
+        let mut ran = Vec::with_capacity(pieces);
+        let mut times = RunTimes::default();
+        for piece in 0..pieces {
+            let range = piece * rows / pieces..(piece + 1) * rows / pieces;
+            let taken: Result<Vec<Tensor>, _> =
+                inputs.iter().map(|input| rows::take_rows(input, range.clone())).collect();
+            let (outputs, own) = self.run_whole(&taken.map_err(internal)?, range.len())?;
+            if outputs.iter().any(|output| output.shape().first() != Some(&range.len())) {
+                self.is_row_wise.store(false, Ordering::Relaxed);
+                return Ok(None);
+            }
+            times.infer += own.infer;
+            ran.push(outputs);
+        }
+        let start_ns = self.clock.now_ns();
+        let outputs = (0..ran[0].len()).map(|output| {
+            let parts: Vec<&Tensor> = ran.iter().map(|outputs| &outputs[output]).collect();
+            rows::join(&parts, None)
+        });
+        let outputs: Vec<Tensor> = outputs.collect::<Result<_, _>>().map_err(internal)?;
+        times.join = between(start_ns, self.clock.now_ns());
+        Ok(Some((outputs, times)))
     }
 
     /// One run for several requests: the outputs of each.

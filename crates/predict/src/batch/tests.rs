@@ -129,12 +129,35 @@ fn declared_padding_joins_lengths_of_one_rung() {
 }
 
 #[test]
-fn a_large_request_runs_alone_and_whole() {
+fn a_large_request_of_a_fast_model_runs_alone_and_whole() {
     let held = hold(ServingConfig { max_batch_rows: 2, max_queue_rows: 3, ..queued() });
     let large = submit(&held.servable, rows(&[1.0; 5], 1));
     held.open();
     assert_eq!(values(wait(&large.1)), [3.0; 5]);
     assert_eq!(held.model.runs()[1].len(), 5);
+}
+
+#[test]
+fn a_large_request_of_a_slow_model_runs_in_pieces() {
+    let held = hold(ServingConfig { max_batch_rows: 2, ..queued() });
+    let sent = [1.0, 2.0, 3.0, 4.0, 5.0];
+    let large = submit(&held.servable, rows(&sent, 3));
+    held.clock.advance_ms(100);
+    held.open();
+    let own: Vec<f32> = sent.iter().flat_map(|v| [2.0 * v + 1.0; 3]).collect();
+    assert_eq!(values(wait(&large.1)), own);
+    assert_eq!(held.model.runs()[1..], [vec![1.0], vec![2.0, 3.0], vec![4.0, 5.0]]);
+}
+
+#[test]
+fn a_large_request_runs_whole_where_rows_are_not_known_to_be_independent() {
+    let config = ServingConfig { max_batch_rows: 2, batching: Batching::Off, ..queued() };
+    let held = hold(config);
+    let large = submit(&held.servable, rows(&[1.0, 2.0, 3.0], 1));
+    held.clock.advance_ms(100);
+    held.open();
+    assert_eq!(values(wait(&large.1)), [3.0, 5.0, 7.0]);
+    assert_eq!(held.model.runs()[1..], [vec![1.0, 2.0, 3.0]]);
 }
 
 #[test]
