@@ -129,8 +129,8 @@ impl Repository {
     pub fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
         if !self.looked.load(Ordering::SeqCst) {
-            let problems = self.said.last(WHOLE).into_values().next();
-            missing.push(problems.unwrap_or_else(|| "models are still loading".to_owned()));
+            let problem = self.said.last(WHOLE).remove(WHOLE);
+            missing.push(problem.unwrap_or_else(|| "models are still loading".to_owned()));
         }
         for SingleModel { name, .. } in &self.singles {
             if self.catalog.ready_versions(name).is_empty() {
@@ -143,7 +143,7 @@ impl Repository {
         missing
     }
 
-    /// Says, once, that the folder cannot be read or is empty.
+    /// Says, once, that the folder cannot be read or is empty, and what in it is no model.
     fn report_whole(&self, found: &Result<BTreeMap<String, FoundModel>, String>) {
         let problem = match (found, &self.folder) {
             (Err(problem), _) => Some(problem.clone()),
@@ -153,9 +153,11 @@ impl Repository {
             )),
             _ => None,
         };
-        let problems = problem.map(|problem| (String::new(), problem)).into_iter().collect();
-        for problem in self.said.news(WHOLE, problems).into_values() {
+        let mut problems = self.folder.as_deref().map(scan::strays).unwrap_or_default();
+        problems.extend(problem.map(|problem| (WHOLE.to_owned(), problem)));
+        for (entry, problem) in self.said.news(WHOLE, problems) {
             match found {
+                _ if entry != WHOLE => tracing::warn!(entry, reason = problem, "ignored"),
                 Ok(_) => tracing::warn!("{problem}"),
                 Err(_) => tracing::error!("cannot look at the model repository: {problem}"),
             }
@@ -171,8 +173,8 @@ impl Repository {
         }
     }
 
-    /// Says what was done, and problems that are new.
-    fn report(&self, name: &str, done: &Reconciled) {
+    /// Says what was done, and problems that are new. Labels wait for versions that still settle.
+    fn report(&self, name: &str, model: &FoundModel, done: &Reconciled) {
         for version in &done.loaded {
             tracing::info!(model = name, version, "ready");
         }
@@ -182,9 +184,17 @@ impl Repository {
         for (version, reason) in &done.failed {
             tracing::error!(model = name, version, reason, "cannot load");
         }
-        let labels = done.refused_labels.iter().cloned().collect();
-        for (label, reason) in self.said.news(name, labels) {
-            tracing::warn!(model = name, label, reason, "label not moved");
+        let mut problems = model.ignored.clone();
+        if !model.settling {
+            let refused = done.refused_labels.iter();
+            problems
+                .extend(refused.map(|(label, reason)| (format!("label {label}"), reason.clone())));
+        }
+        for (topic, reason) in self.said.news(name, problems) {
+            match topic.strip_prefix("label ") {
+                Some(label) => tracing::warn!(model = name, label, reason, "label not moved"),
+                None => tracing::warn!(model = name, entry = topic, reason, "ignored"),
+            }
         }
     }
 
@@ -227,7 +237,7 @@ impl Repository {
         if model.versions.is_empty() && !model.settling {
             self.report_fault(name, &model.nothing_found());
         } else {
-            self.report(name, &done);
+            self.report(name, model, &done);
         }
         Some(done)
     }

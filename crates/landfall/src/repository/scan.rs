@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::said::Problems;
 use crate::config::{ModelFile, SingleModel, read_model_file};
 use crate::declared::manifest_beside;
 
@@ -23,6 +24,8 @@ pub struct FoundModel {
     pub versions: BTreeMap<u64, FoundVersion>,
     /// Whether some version is left out because its files still change.
     pub settling: bool,
+    /// Entries of its folder that nothing is made of although somebody may expect it, and why.
+    pub ignored: Problems,
     folder: PathBuf,
 }
 
@@ -74,6 +77,14 @@ impl Settling {
         }
         old || now.duration_since(seen.1) >= self.limit
     }
+
+    /// The same of a folder that has no model file, or not yet.
+    fn is_settled_folder(&mut self, path: &Path) -> bool {
+        let Ok(metadata) = std::fs::metadata(path) else { return false };
+        let mut look = Look::default();
+        look.add(path, &metadata);
+        self.is_settled(path, look.hasher.finish(), look.newest)
+    }
 }
 
 /// A model given as one file. It is taken as it is: whoever names a file says that it is complete.
@@ -92,6 +103,7 @@ pub(super) fn single(single: &SingleModel) -> FoundModel {
         settings: Ok(single.settings.clone()),
         versions: BTreeMap::from([(single.version, version)]),
         settling: false,
+        ignored: Problems::new(),
         folder: single.path.clone(),
     }
 }
@@ -126,6 +138,7 @@ fn unreadable(folder: &Path, problem: String) -> FoundModel {
         settings: Err(problem),
         versions: BTreeMap::new(),
         settling: false,
+        ignored: Problems::new(),
         folder: folder.to_owned(),
     }
 }
@@ -140,14 +153,27 @@ fn scan_model(folder: &Path, settling: &mut Settling) -> Result<FoundModel, Stri
         settings,
         versions: BTreeMap::new(),
         settling: false,
+        ignored: Problems::new(),
         folder: folder.to_owned(),
     };
     for entry in entries(folder)? {
         let name = entry.file_name();
-        let Some(version) = name.to_str().and_then(version_number) else { continue };
         let folder = entry.path();
+        let Some(version) = name.to_str().and_then(version_number) else {
+            if let Some(reason) = stray(&folder) {
+                model.ignored.insert(name.to_string_lossy().into_owned(), reason);
+            }
+            continue;
+        };
         let path = MODEL_FILES.iter().map(|file| folder.join(file)).find(|path| path.is_file());
-        let Some(path) = path else { continue };
+        let Some(path) = path else {
+            if settling.is_settled_folder(&folder) {
+                let [package, onnx] = MODEL_FILES;
+                let reason = format!("there is no file {onnx} or {package} in it");
+                model.ignored.insert(version.to_string(), reason);
+            }
+            continue;
+        };
         let mut look = Look::default();
         if let Ok(metadata) = std::fs::metadata(&settings_path) {
             look.add(&settings_path, &metadata);
@@ -166,6 +192,45 @@ fn scan_model(folder: &Path, settling: &mut Settling) -> Result<FoundModel, Stri
         }
     }
     Ok(model)
+}
+
+/// Why an entry of a model's folder, which is no version, does nothing; `None` if nobody expects it
+/// to.
+fn stray(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_string_lossy();
+    let is_model = MODEL_FILES.contains(&&*name);
+    if name.starts_with('.') || name == "model.yaml" {
+        None
+    } else if path.is_dir() {
+        Some("not a version: expected a positive number without leading zeros".to_owned())
+    } else if is_model {
+        Some("expected it in a version's folder, such as 1/".to_owned())
+    } else if name == "config.pbtxt" {
+        Some("such files are not read: settings are in model.yaml".to_owned())
+    } else {
+        None
+    }
+}
+
+/// Entries of the repository that look like models and are none, and why.
+pub(super) fn strays(folder: &Path) -> Problems {
+    let stray = |entry: DirEntry| {
+        let (name, is_folder) = (entry.file_name(), entry.path().is_dir());
+        let text = name.to_string_lossy();
+        let reason = match name.to_str() {
+            None if is_folder => "its name is not UTF-8",
+            Some(name) if !is_folder && !name.starts_with('.') && is_model_name(name) => {
+                "expected NAME/VERSION/model.onnx or model.landfall"
+            }
+            _ => return None,
+        };
+        Some((text.into_owned(), reason.to_owned()))
+    };
+    entries(folder).unwrap_or_default().into_iter().filter_map(stray).collect()
+}
+
+fn is_model_name(name: &str) -> bool {
+    name.ends_with(".onnx") || name.ends_with(".landfall")
 }
 
 /// A positive number without leading zeros.
@@ -245,6 +310,29 @@ mod tests {
         for other in ["0", "01", "1a", "-1", "", ".1", "99999999999999999999"] {
             assert_eq!(version_number(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn what_nothing_is_made_of_is_named() {
+        let folder = std::env::temp_dir().join(format!("landfall-scan-{}", std::process::id()));
+        for path in ["a/1/model.onnx", "a/v2/model.onnx", "a/3/model.bin", "a/config.pbtxt"] {
+            let path = folder.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "x").unwrap();
+        }
+        std::fs::write(folder.join("flat.onnx"), "x").unwrap();
+        std::fs::write(folder.join("README.md"), "x").unwrap();
+        let models = scan_folder(&folder, &mut Settling::new(Duration::ZERO)).unwrap();
+        assert_eq!(models["a"].versions.keys().collect::<Vec<_>>(), [&1]);
+        let ignored: Vec<&str> = models["a"].ignored.keys().map(String::as_str).collect();
+        assert_eq!(ignored, ["3", "config.pbtxt", "v2"]);
+        let strays = strays(&folder);
+        assert_eq!(strays.keys().collect::<Vec<_>>(), ["flat.onnx"]);
+        assert!(strays["flat.onnx"].contains("NAME/VERSION/model.onnx"));
+        let mut unsettled = Settling::new(Duration::from_secs(3600));
+        let models = scan_folder(&folder, &mut unsettled).unwrap();
+        assert!(!models["a"].ignored.contains_key("3"), "it may still be filled");
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -116,6 +116,7 @@ impl Model {
         if retry_failed {
             lock(&self.book).versions.values_mut().for_each(|record| record.failed = None);
         }
+        self.forget_failures_of_the_absent(available);
         let mut done = Reconciled::default();
         while let Some(action) = next_action(&aspired, &self.standings()) {
             match action {
@@ -133,6 +134,14 @@ impl Model {
         Some(done)
     }
 
+    /// A version that never served and exists no longer is no reason for anything.
+    fn forget_failures_of_the_absent(&self, available: &[Available]) {
+        let exists = |version: u64| available.iter().any(|found| found.version == version);
+        lock(&self.book).versions.retain(|&version, record| {
+            record.serving.is_some() || record.failed.is_none() || exists(version)
+        });
+    }
+
     /// Takes every version out of service. Every one stops taking requests before any is waited
     /// for.
     pub(crate) fn unload_all(&self, around: &Surroundings<'_>) {
@@ -140,6 +149,11 @@ impl Model {
         let retired = {
             let mut book = lock(&self.book);
             let live = self.live.swap(Arc::default());
+            for record in book.versions.values_mut().filter(|record| record.serving.is_none()) {
+                // Why it failed once is not why it does not serve now.
+                "unloaded".clone_into(&mut record.reason);
+                record.failed = None;
+            }
             for (version, _) in &live.versions {
                 mark(&mut book, *version, VersionState::Unloading, "");
             }

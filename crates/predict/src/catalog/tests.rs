@@ -69,6 +69,21 @@ fn the_highest_ready_version_answers_by_default() {
 }
 
 #[test]
+fn a_failed_version_that_is_gone_or_unloaded_is_no_reason_any_more() {
+    let catalog = catalog();
+    let good_but_3 = |name: &str, version| if version == 3 { bad(name, 3) } else { good(name, 1) };
+    catalog.reconcile("m", &all(), &exist(&[(1, 7), (3, 7)]), &good_but_3);
+    assert_eq!(index(&catalog), ["m 1 READY", "m 3 UNAVAILABLE models/m/3/model.onnx: truncated"]);
+    catalog.reconcile("m", &all(), &exist(&[(1, 7)]), &good_but_3);
+    assert_eq!(index(&catalog), ["m 1 READY"]);
+    catalog.reconcile("m", &all(), &exist(&[(1, 7), (3, 8)]), &good_but_3);
+    catalog.unload("m");
+    assert_eq!(index(&catalog), ["m 1 UNAVAILABLE unloaded", "m 3 UNAVAILABLE unloaded"]);
+    let error = answering(&catalog, VersionChoice::Default).unwrap_err();
+    assert_eq!(error, "NotFound model 'm' has no available versions: unloaded");
+}
+
+#[test]
 fn a_new_version_replaces_the_old_one_and_a_failed_one_does_not() {
     let catalog = catalog();
     catalog.reconcile("m", &latest(), &exist(&[(1, 7)]), &good);
