@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::Imported;
+
 /// An error of [`crate::import_file`] and its siblings.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -19,8 +21,13 @@ pub enum ImportError {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// The model is well-formed, but holds nodes that Landfall cannot represent: all of them.
-    #[error("{}", list(.0))]
-    Unsupported(Vec<UnsupportedNode>),
+    #[error("{}", list(.nodes))]
+    Unsupported {
+        /// Each of them.
+        nodes: Vec<UnsupportedNode>,
+        /// The model without them: nothing computes what they give. For people to look at.
+        rest: Box<Imported>,
+    },
 }
 
 /// What is wrong with a model's bytes, and where.

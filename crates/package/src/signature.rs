@@ -8,7 +8,8 @@ use landfall_graph::{DimSpec, Signature, TensorSpec};
 use landfall_tensor::DType;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An element type under its short name, such as `f32` or `string`.
+/// An element type under its short name, such as `f32` or `string`. The protocol's (`FP32`) is read
+/// too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DatatypeName(pub DType);
 
@@ -21,7 +22,8 @@ impl Serialize for DatatypeName {
 impl<'de> Deserialize<'de> for DatatypeName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<DatatypeName, D::Error> {
         let name = String::deserialize(deserializer)?;
-        DType::from_name(&name).map(DatatypeName).ok_or_else(|| {
+        let found = DType::from_name(&name).or_else(|| DType::from_protocol_name(&name));
+        found.map(DatatypeName).ok_or_else(|| {
             let known: Vec<&str> = DType::ALL.iter().map(|dtype| dtype.name()).collect();
             serde::de::Error::custom(format!(
                 "unknown datatype '{name}', expected one of {}",
@@ -134,8 +136,12 @@ mod tests {
 
     #[test]
     fn an_unknown_datatype_is_named() {
-        let json = r#"{"name":"x","datatype":"FP32","shape":null}"#;
-        let error = serde_json::from_str::<TensorSpecRecord>(json).unwrap_err().to_string();
-        assert!(error.starts_with("unknown datatype 'FP32', expected one of f32, f64"), "{error}");
+        let of = |datatype: &str| {
+            let json = format!(r#"{{"name":"x","datatype":"{datatype}","shape":null}}"#);
+            serde_json::from_str::<TensorSpecRecord>(&json)
+        };
+        assert_eq!(of("FP32").unwrap().datatype, DatatypeName(DType::F32));
+        let error = of("float").unwrap_err().to_string();
+        assert!(error.starts_with("unknown datatype 'float', expected one of f32, f64"), "{error}");
     }
 }

@@ -104,7 +104,7 @@ fn plain(value: Value) -> Result<Tensor, Failure> {
 
 fn import_failure(error: ImportError) -> Failure {
     match error {
-        ImportError::Unsupported(nodes) => Failure::Unsupported(list(&nodes)),
+        ImportError::Unsupported { nodes, .. } => Failure::Unsupported(list(&nodes)),
         other => Failure::Failed(format!("import: {other}")),
     }
 }

@@ -1,6 +1,5 @@
 //! Values of arguments, each with its bounds and an example.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::MAX_THREADS;
@@ -34,16 +33,6 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     seconds.ok_or_else(|| format!("expected seconds, such as 1.5, found '{text}'"))
 }
 
-/// Where to listen.
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        format!(
-            "expected an IP address and a port, such as 127.0.0.1:9000 for this machine or \
-             0.0.0.0:9000 for all, found '{text}'"
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,7 +52,5 @@ mod tests {
         for text in ["NaN", "inf", "-1", "1e300", "soon"] {
             assert!(seconds(text).unwrap_err().contains("such as 1.5"), "{text}");
         }
-        assert!(address("[::1]:80").is_ok());
-        assert!(address(":9000").unwrap_err().contains("127.0.0.1:9000"));
     }
 }

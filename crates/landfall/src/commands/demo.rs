@@ -13,10 +13,10 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use super::Failure;
-use super::arguments::{address, seconds};
+use super::arguments::seconds;
 use super::output::print;
 use crate::admin::example_request;
-use crate::config::{ModelFile, ServeConfig, SingleModel};
+use crate::config::{ModelFile, ServeConfig, SingleModel, address};
 use crate::loading::EmbeddedModel;
 use crate::logs::{self, LogFormat, LogLevel};
 use crate::serving::{Phase, Running, start};

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use landfall_graph::Graph;
 use landfall_package::steps::Resolved;
@@ -21,7 +21,7 @@ use super::output::print;
 use super::paths::Paths;
 use super::run::arrange;
 use crate::declared::{manifest_beside, read_manifest};
-use crate::engine::{self, AssetFolder, EngineOptions, Opened, default_run_memory};
+use crate::engine::{self, AssetFolder, EngineOptions, FileKind, Opened, default_run_memory};
 use crate::npz::{self, Arrays};
 use crate::sample::{self, Extents};
 use crate::serving::SERVER_VERSION;
@@ -89,6 +89,7 @@ fn package(arguments: &PackageArguments) -> Result<serde_json::Value> {
     given
         .fold(paths, |paths, (name, path)| paths.read(name, path))
         .write("--output", &arguments.output)?;
+    check_kinds(&arguments.model, &arguments.output)?;
     // What is packaged must depend neither on the machine's cores nor on its instruction sets.
     let cpu = Cpu::with_isa(Isa::Reference)?;
     let options = EngineOptions { cpu, ..EngineOptions::from_environment(1)? };
@@ -125,6 +126,21 @@ fn package(arguments: &PackageArguments) -> Result<serde_json::Value> {
         "packed": builder.packed.len(),
         "golden": builder.golden.len(),
     }))
+}
+
+/// What goes in is an ONNX model, and what comes out must be known as a package by its name.
+fn check_kinds(model: &Path, output: &Path) -> Result<()> {
+    ensure!(
+        FileKind::of(model)? == FileKind::Onnx,
+        "{}: is a package already; expected an .onnx model",
+        model.display()
+    );
+    ensure!(
+        matches!(FileKind::of(output), Ok(FileKind::Package)),
+        "--output: expected a file name that ends in .landfall, found '{}'",
+        output.display()
+    );
+    Ok(())
 }
 
 fn provenance(model: &Path) -> Result<Provenance> {

@@ -12,9 +12,9 @@ use landfall_predict::VersionStatus;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
-use super::arguments::{address, seconds, workers};
+use super::arguments::{seconds, workers};
 use crate::admin::example_request;
-use crate::config::{ModelFile, ServeConfig, SingleModel, read_serve_file};
+use crate::config::{ModelFile, ServeConfig, SingleModel, address, read_serve_file};
 use crate::engine::FileKind;
 use crate::loading::OpenModel;
 use crate::logs::{self, LogFormat, LogLevel};

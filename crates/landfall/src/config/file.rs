@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::config::{MAX_THREADS, ModelFile, ServeConfig, SingleModel};
 use crate::serving::RepositoryControl;
@@ -35,8 +36,11 @@ pub enum ConfigError {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServeFile {
+    #[serde(default, deserialize_with = "listener")]
     http: Option<SocketAddr>,
+    #[serde(default, deserialize_with = "listener")]
     grpc: Option<SocketAddr>,
+    #[serde(default, deserialize_with = "listener")]
     admin: Option<SocketAddr>,
     repository: Option<PathBuf>,
     #[serde(default)]
@@ -73,11 +77,29 @@ pub(super) struct ModelEntry {
     settings: ModelFile,
 }
 
+fn listener<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(from)?;
+    address(&text).map(Some).map_err(D::Error::custom)
+}
+
+/// Where to listen, as users write it.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "expected an IP address and a port, such as 127.0.0.1:9000 for this machine or \
+             0.0.0.0:9000 for all, found '{text}'"
+        )
+    })
+}
+
 pub(super) fn read_yaml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-    serde_saphyr::from_str(&text)
-        .map_err(|error| ConfigError::Content { path: path.to_owned(), problem: error.to_string() })
+    serde_saphyr::from_str(&text).map_err(|error| {
+        let problem = error.to_string();
+        let problem = problem.strip_prefix("error: ").unwrap_or(&problem).to_owned();
+        ConfigError::Content { path: path.to_owned(), problem }
+    })
 }
 
 /// Reads a server configuration over the defaults. Paths in it are relative to the file.
@@ -129,8 +151,16 @@ impl ServeFile {
                 twice.name
             ));
         }
-        if config.limits.max_connections == 0 {
-            return Err("max_connections: expected 1 or more, found 0".to_owned());
+        let limits = &config.limits;
+        for (field, is_zero) in [
+            ("max_connections", limits.max_connections == 0),
+            ("max_body_bytes", limits.max_body_bytes == 0),
+            ("read_timeout_seconds", limits.read_timeout.is_zero()),
+            ("idle_timeout_seconds", limits.idle_timeout.is_zero()),
+        ] {
+            if is_zero {
+                return Err(format!("{field}: expected more than 0"));
+            }
         }
         Ok(config)
     }
@@ -200,7 +230,13 @@ mod tests {
         assert!(parse("htpp: 1").unwrap_err().contains("htpp"));
         assert!(parse("poll_seconds: -1").unwrap_err().contains("poll_seconds"));
         assert!(parse("models: [{name: a}]").unwrap_err().contains("path"));
-        assert!(parse("max_connections: 0").unwrap_err().contains("max_connections"));
+        for zero in ["max_connections", "max_body_bytes", "read_timeout_seconds"] {
+            let error = parse(&format!("{zero}: 0")).unwrap_err();
+            assert_eq!(error, format!("{zero}: expected more than 0"));
+        }
+        assert!(address("[::1]:80").is_ok());
+        assert!(address(":9000").unwrap_err().contains("127.0.0.1:9000"));
+        assert!(parse("http: localhost").unwrap_err().contains("such as 127.0.0.1:9000"));
         assert!(parse("workers: 100000").unwrap_err().contains("workers: expected 1 to 1024"));
         assert!(parse("workers: 0").unwrap_err().contains("workers: expected 1 to 1024"));
         for name in ["''", "a/b", "' a'", "'a\\b'", "\"a\\n\""] {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use file::{ConfigError, ServeFile, read_serve_file};
+pub use file::{ConfigError, ServeFile, address, read_serve_file};
 pub use model::{ModelFile, WarmUp, read_model_file};
 
 use crate::serving::{Limits, RepositoryControl};

@@ -116,7 +116,7 @@ fn output_that_cannot_be_written_is_an_error() {
 fn packages_do_not_depend_on_the_instruction_set() {
     let folder = Folder::new("isa");
     let package = |isa: &str| {
-        let output = folder.at(&format!("{isa}.landfall"));
+        let output = folder.at(&format!("isa-{isa}.landfall"));
         let mut command = Command::new(BINARY);
         command.env("LANDFALL_ISA", isa).arg("package").arg(digits()).arg("-o").arg(&output);
         let (code, _, stderr) = ended(&mut command);

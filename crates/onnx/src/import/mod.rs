@@ -118,11 +118,13 @@ fn import(file: Buffer, external: External) -> Result<Imported, ImportError> {
     let opsets = Rc::new(scope::Opsets::of_model(&model)?);
     let mut importer = Importer::new(&model, TensorReader::new(file, external))?;
     let graph = importer.model_graph(graph, opsets.clone())?;
-    if !importer.unsupported.is_empty() {
-        return Err(ImportError::Unsupported(importer.unsupported));
+    let metadata = metadata(&model, &opsets, importer.class_labels);
+    let nodes = importer.unsupported;
+    if !nodes.is_empty() {
+        let rest = Box::new(Imported { graph, metadata });
+        return Err(ImportError::Unsupported { nodes, rest });
     }
     verify(&graph).map_err(|error| Malformed::new(error.to_string()))?;
-    let metadata = metadata(&model, &opsets, importer.class_labels);
     Ok(Imported { graph, metadata })
 }
 

@@ -45,7 +45,8 @@ impl Opsets {
 
     /// A model without imports predates operator sets: it means version 1.
     pub(super) fn of_model(model: &proto::Model<'_>) -> Result<Opsets, Malformed> {
-        let mut opsets = Opsets::new(&model.opset_import)?;
+        let opsets = Opsets::new(&model.opset_import);
+        let mut opsets = opsets.map_err(|error| error.within("opset_import"))?;
         if opsets.0.is_empty() {
             opsets.0.insert("ai.onnx".to_owned(), 1);
         }

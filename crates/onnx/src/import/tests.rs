@@ -136,9 +136,10 @@ fn every_unsupported_node_is_listed() {
     let graph = Graph::default().input("x", &["1"]);
     let graph = graph.node(node("Foo", &["x"], &["a"], vec![]));
     let graph = graph.node(node("Relu", &["a"], &["b"], vec![("alpha", Value::Float(1.0))]));
-    let graph = graph.node(node("strange.Bar", &["b"], &["y"], vec![])).output("y");
+    let graph = graph.node(node("Neg", &["b"], &["c"], vec![]));
+    let graph = graph.node(node("strange.Bar", &["c"], &["y"], vec![])).output("y");
     let error = import_bytes(graph.model(18)).expect_err("unsupported");
-    let ImportError::Unsupported(nodes) = &error else { panic!("{error}") };
+    let ImportError::Unsupported { nodes, rest } = &error else { panic!("{error}") };
     let found: Vec<_> = nodes.iter().map(|n| (n.operator.as_str(), n.opset)).collect();
     assert_eq!(found, [("Foo", Some(18)), ("Relu", Some(18)), ("Bar", None)]);
     let text = error.to_string();
@@ -146,6 +147,10 @@ fn every_unsupported_node_is_listed() {
         text.contains("'b': ai.onnx.Relu of opset 18: there is no attribute 'alpha'"),
         "{text}"
     );
+    let signature = rest.graph.signature();
+    assert_eq!((&*signature.inputs[0].name, &*signature.outputs[0].name), ("x", "y"));
+    let kept: Vec<&str> = rest.graph.nodes().map(|(_, node)| node.op.name()).collect();
+    assert_eq!((kept, rest.metadata.opsets.get("ai.onnx")), (vec!["Neg"], Some(&18)));
 }
 
 #[test]

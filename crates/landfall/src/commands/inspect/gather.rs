@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use landfall_graph::{DimSpec, Graph, Origin, TensorSpec, cost, infer};
-use landfall_onnx::ImportError;
+use landfall_onnx::{ImportError, Metadata};
 use landfall_package::Package;
 use landfall_runtime::{CompileError, Model, NodeError, RunError};
 use landfall_tensor::Shape;
@@ -20,7 +20,7 @@ pub(super) struct Inspection {
     pub(super) model: String,
     pub(super) inputs: Vec<Spec>,
     pub(super) outputs: Vec<Spec>,
-    /// Nodes of each operator, in the file as it is.
+    /// Supported nodes of each operator, in the file as it is.
     pub(super) operators: BTreeMap<&'static str, usize>,
     /// Elements of all constants.
     pub(super) parameters: usize,
@@ -115,7 +115,7 @@ impl Inspection {
     fn import(&mut self, path: &Path, options: &EngineOptions) -> Result<Option<Graph>> {
         let imported = match landfall_onnx::import_file(path) {
             Ok(imported) => imported,
-            Err(ImportError::Unsupported(nodes)) => {
+            Err(ImportError::Unsupported { nodes, rest }) => {
                 let unsupported = nodes.into_iter().map(|node| Unsupported {
                     name: node.name,
                     operator: format!("{}.{}", node.domain, node.operator),
@@ -125,17 +125,13 @@ impl Inspection {
                     },
                 });
                 self.unsupported = unsupported.collect();
+                self.quote(&rest.metadata);
+                self.describe(&rest.graph);
                 return Ok(None);
             }
             Err(error) => return Err(engine::located(path, FileKind::Onnx, error.into())),
         };
-        let metadata = &imported.metadata;
-        let opset = |(domain, version): (&String, &i64)| format!("{domain} {version}");
-        let opsets: Vec<String> = metadata.opsets.iter().map(opset).collect();
-        let producer = format!("{} {}", metadata.producer, metadata.producer_version);
-        self.metadata.insert("opsets".to_owned(), opsets.join(", "));
-        self.metadata.insert("producer".to_owned(), producer.trim().to_owned());
-        self.metadata.extend(metadata.properties.clone());
+        self.quote(&imported.metadata);
         let mut graph = imported.graph;
         if let Err(error) = infer::annotate(&mut graph) {
             self.describe(&graph);
@@ -154,6 +150,16 @@ impl Inspection {
             });
         }
         Ok(Some(optimized.0))
+    }
+
+    /// Takes over what an ONNX file says about itself.
+    fn quote(&mut self, metadata: &Metadata) {
+        let opset = |(domain, version): (&String, &i64)| format!("{domain} {version}");
+        let opsets: Vec<String> = metadata.opsets.iter().map(opset).collect();
+        let producer = format!("{} {}", metadata.producer, metadata.producer_version);
+        self.metadata.insert("opsets".to_owned(), opsets.join(", "));
+        self.metadata.insert("producer".to_owned(), producer.trim().to_owned());
+        self.metadata.extend(metadata.properties.clone());
     }
 
     /// Reads a package, whose graph is optimised already.
