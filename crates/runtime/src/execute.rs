@@ -69,7 +69,8 @@ impl Idle {
 /// Told after every step that it has finished.
 pub type Observer<'a> = &'a mut dyn FnMut(usize);
 
-/// Runs every step in at most about `limit` bytes, then hands every output to `emit` as a view, in the signature's order.
+/// Runs every step in at most about `limit` bytes, then hands every output to `emit` as a view, in
+/// the signature's order.
 pub(crate) fn execute(
     plan: &Plan,
     context: &mut Context,

@@ -56,9 +56,9 @@ pub(crate) struct Grid {
 /// cores share a cache, several times that where they do not.
 const SHARED_LINE: usize = 1024;
 
-/// What reading a cache line of left rows costs, in the same unit. A part that owns some of the rows
-/// mostly finds them in its own caches, since the step before was cut alike; a part that reads all
-/// rows fetches the others' from another core's.
+/// What reading a cache line of left rows costs, in the same unit. A part that owns some rows mostly
+/// finds them in its own caches, since the step before was cut alike; a part that reads all rows
+/// fetches those of others from another core's.
 const LEFT_LINE: usize = 8;
 
 /// The same for a line of the right operand, of which every core may keep a copy.
