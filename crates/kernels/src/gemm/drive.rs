@@ -56,7 +56,7 @@ pub(crate) struct Grid {
 /// cores share a cache, several times that where they do not.
 const SHARED_LINE: usize = 1024;
 
-/// What reading a cache line of left rows costs, in the same unit. A part that owns some rows mostly
+/// What reading a cache line of left rows costs, in that unit. A part that owns some rows mostly
 /// finds them in its own caches, since the step before was cut alike; a part that reads all rows
 /// fetches those of others from another core's.
 const LEFT_LINE: usize = 8;
