@@ -43,7 +43,8 @@ pub struct EngineOptions {
 
 impl EngineOptions {
     /// The best instruction sets of this machine, or the ones that `LANDFALL_ISA` names. 0 threads
-    /// stand for one per core; a run may use half of the memory.
+    /// stand for one per core; a run may use a quarter of the
+    /// memory.
     pub fn from_environment(threads: usize) -> Result<EngineOptions> {
         let cpu = match std::env::var("LANDFALL_ISA") {
             Ok(name) if !name.is_empty() => {
@@ -83,7 +84,7 @@ impl EngineOptions {
 
 /// Working memory that one run may use where nothing says otherwise, in bytes.
 pub fn default_run_memory() -> usize {
-    memory_bytes() / 2
+    memory_bytes() / 4
 }
 
 /// A model's graph, ready to compile or to package.

@@ -64,6 +64,9 @@ pub struct ServingConfig {
     pub max_delay: Duration,
     /// Requests with more rows are refused.
     pub max_request_rows: Option<usize>,
+    /// Requests whose outputs together have more bytes fail, before they are encoded: as JSON that
+    /// takes several times as many.
+    pub max_reply_bytes: usize,
     /// Bound of the queue in requests.
     pub max_queue_requests: usize,
     /// Bound of the queue in rows. A single request over it is admitted to an empty queue.
@@ -94,6 +97,7 @@ impl Default for ServingConfig {
             max_batch_rows: 64,
             max_delay: Duration::ZERO,
             max_request_rows: None,
+            max_reply_bytes: 1 << 30,
             max_queue_requests: 1024,
             max_queue_rows: 65_536,
             timeout: None,

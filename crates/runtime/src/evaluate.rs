@@ -91,12 +91,15 @@ fn check_results(results: &[Fact], limit: usize) -> Result<(), KernelError> {
 }
 
 /// Memory of a tensor, at least: of texts, what an empty one takes.
-fn bytes_of(dtype: DType, shape: &Shape) -> usize {
+pub(crate) fn bytes_of(dtype: DType, shape: &[usize]) -> usize {
     let element = match dtype {
         DType::String | DType::Bytes => size_of::<String>(),
         _ => dtype.size(),
     };
-    shape.checked_elements().map_or(usize::MAX, |elements| elements.saturating_mul(element))
+    match shape.contains(&0) {
+        true => 0,
+        false => shape.iter().fold(element, |bytes, &extent| bytes.saturating_mul(extent)),
+    }
 }
 
 /// Memory of a tensor, at least.

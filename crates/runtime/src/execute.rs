@@ -6,7 +6,7 @@ use landfall_kernels::Exec;
 use landfall_tensor::{Arena, Data, DataMut, Shape, Tensor, TensorError, TensorMut, TensorView};
 use smallvec::SmallVec;
 
-use crate::evaluate::{memory_of, within};
+use crate::evaluate::{bytes_of, memory_of, within};
 use crate::kernel::{Inputs, Io, Outputs};
 use crate::plan::{Destination, Operand, Plan, Step, Work};
 use crate::{KernelError, NodeError, RunError};
@@ -95,6 +95,17 @@ pub(crate) fn execute(
         if let Some(observer) = observer.as_mut() {
             observer(index);
         }
+    }
+    let mut kept = context.heap.iter().flatten().map(memory_of).fold(0, usize::saturating_add);
+    for output in &plan.outputs {
+        // Whoever takes a result makes a copy of it.
+        if let Ok(result) = view(output, &context.arena, &context.heap, inputs) {
+            kept = kept.saturating_add(bytes_of(result.dtype(), result.shape()));
+        }
+    }
+    let needed = kept.saturating_add(plan.arena_bytes);
+    if needed > limit {
+        return Err(RunError::Memory { needed, limit });
     }
     for (index, output) in plan.outputs.iter().enumerate() {
         let emitted = view(output, &context.arena, &context.heap, inputs)

@@ -39,6 +39,7 @@ pub struct ModelFile {
     default_priority: Option<u32>,
     inline_limit_us: Option<u64>,
     run_memory_bytes: Option<usize>,
+    max_reply_bytes: Option<usize>,
     padding: Option<PaddingFile>,
     #[serde(default)]
     warm_up: Vec<WarmUp>,
@@ -162,6 +163,7 @@ impl ModelFile {
         at_least_one("max_queue_rows", self.max_queue_rows, &mut config.max_queue_rows)?;
         at_least_one("instances", self.instances, &mut config.instances)?;
         config.max_request_rows = self.max_request_rows.or(config.max_request_rows);
+        at_least_one("max_reply_bytes", self.max_reply_bytes, &mut config.max_reply_bytes)?;
         at_least_one("run_memory_bytes", self.run_memory_bytes, &mut 0)?;
         if let Some(rows) = &mut config.max_request_rows {
             at_least_one("max_request_rows", Some(*rows), rows)?;
@@ -309,6 +311,7 @@ mod tests {
             "max_batch_rows: 0",
             "max_request_rows: 0",
             "run_memory_bytes: 0",
+            "max_reply_bytes: 0",
             "priority_levels: 0",
             "default_priority: 9",
             "versions: {latest: 0}",

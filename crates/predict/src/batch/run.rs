@@ -32,6 +32,17 @@ fn broken_promise(specs: &[TensorSpec], outputs: &[Tensor]) -> Option<String> {
     })
 }
 
+/// Bytes of a tensor's elements.
+fn payload_bytes(tensor: &Tensor) -> usize {
+    if let Ok(texts) = tensor.strings() {
+        return texts.iter().map(String::len).sum();
+    }
+    if let Ok(blobs) = tensor.blobs() {
+        return blobs.iter().map(|blob| blob.len()).sum();
+    }
+    tensor.bytes().map_or(0, <[u8]>::len)
+}
+
 impl Core {
     /// Runs queued requests together. If that fails, each runs alone, so that one bad request fails
     /// alone. The caller holds an instance; this gives it back.
@@ -230,6 +241,23 @@ impl Core {
         Ok(work.wanted.iter().map(named).collect())
     }
 
+    /// Refuses outputs that would make too large a reply.
+    fn bounded(
+        &self,
+        outputs: Vec<(String, Tensor)>,
+    ) -> Result<Vec<(String, Tensor)>, PredictError> {
+        let most = self.config.max_reply_bytes;
+        let bytes: usize = outputs.iter().map(|(_, tensor)| payload_bytes(tensor)).sum();
+        if bytes <= most {
+            return Ok(outputs);
+        }
+        let reason = format!(
+            "the outputs have {bytes} bytes, the most allowed is {most} (max_reply_bytes): ask for \
+             fewer rows or outputs"
+        );
+        Err(self.error(ErrorKind::InvalidArgument, &reason))
+    }
+
     /// Turns outputs into a reply, counts it, and makes its event.
     fn conclude(
         &self,
@@ -242,6 +270,7 @@ impl Core {
         let times = ran.as_ref().map(|(_, times)| *times).unwrap_or_default();
         let tokens = work.tokens;
         let result = ran.and_then(|(outputs, _)| self.present(&work, outputs));
+        let result = result.and_then(|outputs| self.bounded(outputs));
         let end_ns = match self.steps {
             Some(_) => self.clock.now_ns(),
             None => before_ns,

@@ -170,6 +170,19 @@ fn too_many_rows_are_refused_if_a_limit_is_set() {
 }
 
 #[test]
+fn outputs_too_large_for_a_reply_are_refused() {
+    let config = ServingConfig { max_reply_bytes: 16, ..queued() };
+    let servable = start(Doubler::new(), config, Arc::new(ManualClock::default()));
+    assert_eq!(values(servable.predict_blocking(rows(&[1.0; 4], 1))), [3.0; 4]);
+    let error = servable.predict_blocking(rows(&[1.0; 5], 1)).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidArgument);
+    assert!(
+        error.message.contains("20 bytes, the most allowed is 16 (max_reply_bytes)"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_full_queue_refuses_with_its_reason() {
     let held = hold(ServingConfig { max_queue_requests: 2, max_queue_rows: 3, ..queued() });
     let a = submit(&held.servable, rows(&[1.0, 1.0], 1));

@@ -73,6 +73,14 @@ fn results_that_fit_alone_may_be_too_much_together() {
 }
 
 #[test]
+fn copies_of_results_count() {
+    let body = "input %s: i64[1] %y = ConstantOfShape(%s) output %y";
+    assert!(limited(body).run(&[ints(&[(LIMIT / 8) as i64])]).is_ok());
+    let error = limited(body).run(&[ints(&[(LIMIT / 8) as i64 + 1])]).unwrap_err();
+    assert_eq!(error, crate::RunError::Memory { needed: LIMIT + 8, limit: LIMIT });
+}
+
+#[test]
 fn a_loop_that_doubles_its_state_ends_at_the_limit() {
     let body = "input %trips: i64[] input %x: f32[N]
         %y = Loop(%trips, _, %x) {body=graph \"b\" {
