@@ -6,6 +6,7 @@
 
 mod job;
 mod mapping;
+mod numbers;
 mod quarantine;
 mod sink;
 mod source;

@@ -132,9 +132,9 @@ fn integers_take_whole_numbers_only() {
     let graph = landfall_graph::text::parse(text, &[]).unwrap();
     let model = folder.0.join("same.landfall");
     PackageBuilder::from_graph(&graph).write(&model).unwrap();
-    let input = folder.write("in.csv", "x\n1\n2.5\n\n3\n");
+    let input = folder.write("in.csv", "x\n1\n2.5\n\n3.0\n1e3\n");
     let totals = score(&folder.arguments(model, input, "out.csv")).unwrap();
-    assert_eq!(folder.read("out.csv"), "y\n1\n3\n");
+    assert_eq!(folder.read("out.csv"), "y\n1\n3\n1000\n");
     assert_eq!(totals.quarantined, 1);
 }
 

@@ -1,12 +1,15 @@
 //! Arrow columns as elements of tensors.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::ArrowPrimitiveType;
-use arrow_array::{Array, ArrayRef};
-use arrow_cast::cast::{CastOptions, cast_with_options};
-use arrow_cast::display::array_value_to_string;
-use arrow_schema::{ArrowError, DataType, Field};
+use arrow_array::{Array, ArrayRef, make_array};
+use arrow_schema::{ArrowError, DataType};
 use landfall_tensor::Element;
+
+use super::numbers::{Numbers, cast, plain, shown};
 
 /// Notes what is wrong with a row; the first reason stays.
 pub(super) struct Problems(Vec<Option<String>>);
@@ -30,15 +33,6 @@ impl Problems {
     }
 }
 
-fn cast(array: &dyn Array, to: &DataType) -> Result<ArrayRef, ArrowError> {
-    cast_with_options(array, to, &CastOptions { safe: true, ..CastOptions::default() })
-}
-
-/// The value of a row as people read it.
-pub(super) fn shown(array: &dyn Array, row: usize) -> String {
-    array_value_to_string(array, row).unwrap_or_default().chars().take(40).collect()
-}
-
 /// One number for each row; `null` stands for nulls, where they may.
 pub(super) fn numbers<A>(
     name: &str,
@@ -50,37 +44,14 @@ where
     A: ArrowPrimitiveType,
     A::Native: Element,
 {
-    let found = cast(array, &A::DATA_TYPE)?;
-    let found = found.as_primitive::<A>();
-    if array.data_type().is_floating() && A::DATA_TYPE.is_integer() {
-        let exact = cast(array, &DataType::Float64)?;
-        let exact = exact.as_primitive::<arrow_array::types::Float64Type>();
-        for row in (0..exact.len()).filter(|&row| !exact.is_null(row)) {
-            if exact.value(row).fract() != 0.0 {
-                let value = || format!("column '{name}': {} is not whole", shown(array, row));
-                problems.note(row, value);
-            }
-        }
-    }
-    let mut values = Vec::with_capacity(found.len());
-    for row in 0..found.len() {
-        values.push(match (array.is_null(row), null) {
-            (true, Some(null)) => null,
-            (true, None) => {
-                problems.note(row, || format!("column '{name}' is null"));
-                A::Native::default()
-            }
-            (false, _) if found.is_null(row) => {
-                problems.note(row, || {
-                    let dtype = A::Native::DTYPE.protocol_name();
-                    format!("column '{name}': '{}' is not of type {dtype}", shown(array, row))
-                });
-                A::Native::default()
-            }
-            (false, _) => found.value(row),
-        });
-    }
-    Ok(values)
+    let numbers = Numbers::<A>::of(name, array)?;
+    let value = |row| {
+        numbers.get(row, null).unwrap_or_else(|problem| {
+            problems.note(row, || problem);
+            A::Native::default()
+        })
+    };
+    Ok((0..numbers.len()).map(value).collect())
 }
 
 /// `extent` numbers for each row, from a column of lists.
@@ -95,32 +66,46 @@ where
     A: ArrowPrimitiveType,
     A::Native: Element,
 {
-    let list = DataType::List(Field::new_list_field(A::DATA_TYPE, true).into());
-    let found = cast(array, &list)?;
-    let found = found.as_list::<i32>();
-    let mut values = Vec::with_capacity(found.len().saturating_mul(extent));
-    for row in 0..found.len() {
+    let (elements, spans) = spans(array, extent)?;
+    let numbers = Numbers::<A>::of(name, &elements)?;
+    let mut values = Vec::with_capacity(spans.len().saturating_mul(extent));
+    for (row, span) in spans.into_iter().enumerate() {
         let start = values.len();
-        if !found.is_null(row) {
-            let elements = found.value(row);
-            let elements = elements.as_primitive::<A>();
-            if elements.len() == extent && (null.is_some() || elements.null_count() == 0) {
-                let element = |i| match (elements.is_null(i), null) {
-                    (true, Some(null)) => null,
-                    _ => elements.value(i),
-                };
-                values.extend((0..extent).map(element));
+        let found: Result<(), String> = match span {
+            Some(mut span) => {
+                span.try_for_each(|element| Ok(values.push(numbers.get(element, null)?)))
             }
-        }
-        if values.len() - start != extent {
-            problems.note(row, || {
+            None => {
                 let value = shown(array, row);
-                format!("column '{name}': expected a list of {extent} values, found '{value}'")
-            });
+                Err(format!("column '{name}': expected a list of {extent} values, found '{value}'"))
+            }
+        };
+        if let Err(problem) = found {
+            problems.note(row, || problem);
             values.resize(start + extent, A::Native::default());
         }
     }
     Ok(values)
+}
+
+/// The elements of all lists, and where those of each row are; `None` if they are not `extent`.
+fn spans(
+    array: &dyn Array,
+    extent: usize,
+) -> Result<(ArrayRef, Vec<Option<Range<usize>>>), ArrowError> {
+    let lists = match array.data_type() {
+        DataType::List(field) | DataType::FixedSizeList(field, _) => {
+            cast(array, &DataType::LargeList(Arc::clone(field)))?
+        }
+        _ => make_array(array.to_data()),
+    };
+    let lists = lists.as_list::<i64>();
+    let span = |row: usize| {
+        let start = lists.value_offsets()[row] as usize;
+        let is_whole = !lists.is_null(row) && lists.value_length(row) as usize == extent;
+        is_whole.then_some(start..start + extent)
+    };
+    Ok((Arc::clone(lists.values()), (0..lists.len()).map(span).collect()))
 }
 
 /// One text for each row.
@@ -129,12 +114,16 @@ pub(super) fn texts(
     array: &dyn Array,
     problems: &mut Problems,
 ) -> Result<Vec<String>, ArrowError> {
-    let found = cast(array, &DataType::Utf8)?;
+    let (given, is_null) = plain(array)?;
+    let found = cast(&given, &DataType::Utf8)?;
     let found = found.as_string::<i32>();
     let mut values = Vec::with_capacity(found.len());
     for row in 0..found.len() {
         if found.is_null(row) {
-            problems.note(row, || format!("column '{name}' is null"));
+            problems.note(row, || match is_null.value(row) {
+                true => format!("column '{name}' is null"),
+                false => format!("column '{name}' is not UTF-8 text"),
+            });
             values.push(String::new());
         } else {
             values.push(found.value(row).to_owned());
@@ -169,14 +158,15 @@ pub(super) fn bools(
     array: &dyn Array,
     problems: &mut Problems,
 ) -> Result<Vec<u8>, ArrowError> {
-    let found = cast(array, &DataType::Boolean)?;
+    let (given, is_null) = plain(array)?;
+    let found = cast(&given, &DataType::Boolean)?;
     let found = found.as_boolean();
     let mut values = Vec::with_capacity(found.len());
     for row in 0..found.len() {
         if found.is_null(row) {
-            problems.note(row, || match array.is_null(row) {
+            problems.note(row, || match is_null.value(row) {
                 true => format!("column '{name}' is null"),
-                false => format!("column '{name}': '{}' is not of type BOOL", shown(array, row)),
+                false => format!("column '{name}': '{}' is not of type BOOL", shown(&given, row)),
             });
         }
         values.push(u8::from(!found.is_null(row) && found.value(row)));
