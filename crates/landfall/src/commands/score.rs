@@ -4,6 +4,7 @@
 //! written, so memory does not grow with the files. A row that cannot be read, mapped or scored
 //! goes to the quarantine file with the reason, and the others go on.
 
+mod column_types;
 mod job;
 mod mapping;
 mod numbers;

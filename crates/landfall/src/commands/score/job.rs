@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use arrow_array::types::UInt64Type;
 use arrow_array::{ArrayRef, PrimitiveArray, RecordBatch};
 use arrow_schema::{Schema, SchemaRef};
@@ -18,7 +18,7 @@ use landfall_tensor::{Shape, Tensor};
 use super::mapping::Mapping;
 use super::quarantine::{Quarantine, row_json};
 use super::sink::{Format, Sink, columns};
-use super::source::{self, BadRow, Chunk};
+use super::source::{self, BadRow, Chunk, Source};
 
 /// What to do with every file.
 pub(super) struct Job {
@@ -143,7 +143,7 @@ impl Job {
         let lists = self.mapping.lists();
         files.iter().flat_map(move |path| {
             let file: Arc<Path> = Arc::from(path.as_path());
-            let (chunks, failed) = match source::open(path, &wanted, &lists) {
+            let (chunks, failed) = match self.open(path, &wanted, &lists) {
                 Ok(source) => {
                     shared.borrow_mut().schema = Some(source.schema);
                     self.progress.inc_length(source.rows.unwrap_or(0));
@@ -158,6 +158,13 @@ impl Job {
             });
             fed.chain(failed)
         })
+    }
+
+    /// A file whose columns have types that the model takes.
+    fn open(&self, path: &Path, wanted: &[String], lists: &[String]) -> Result<Source> {
+        let source = source::open(path, wanted, lists)?;
+        self.mapping.check(&source.schema).with_context(|| path.display().to_string())?;
+        Ok(source)
     }
 
     fn map(&self, file: &Arc<Path>, chunk: Chunk, shared: &mut Shared) -> Result<Columns> {

@@ -9,6 +9,7 @@ use arrow_array::{Array, ArrayRef, make_array};
 use arrow_schema::{ArrowError, DataType};
 use landfall_tensor::Element;
 
+use super::column_types::described;
 use super::numbers::{Numbers, cast, plain, shown};
 
 /// Notes what is wrong with a row; the first reason stays.
@@ -54,11 +55,11 @@ where
     Ok((0..numbers.len()).map(value).collect())
 }
 
-/// `extent` numbers for each row, from a column of lists.
+/// The numbers of each row, of shape `row`, from a column of lists, or of lists of lists.
 pub(super) fn lists<A>(
     name: &str,
     array: &dyn Array,
-    extent: usize,
+    row_shape: &[usize],
     null: Option<A::Native>,
     problems: &mut Problems,
 ) -> Result<Vec<A::Native>, ArrowError>
@@ -66,9 +67,10 @@ where
     A: ArrowPrimitiveType,
     A::Native: Element,
 {
-    let (elements, spans) = spans(array, extent)?;
+    let (elements, spans) = spans(array, row_shape)?;
     let numbers = Numbers::<A>::of(name, &elements)?;
-    let mut values = Vec::with_capacity(spans.len().saturating_mul(extent));
+    let width: usize = row_shape.iter().product();
+    let mut values = Vec::with_capacity(spans.len().saturating_mul(width));
     for (row, span) in spans.into_iter().enumerate() {
         let start = values.len();
         let found: Result<(), String> = match span {
@@ -76,36 +78,52 @@ where
                 span.try_for_each(|element| Ok(values.push(numbers.get(element, null)?)))
             }
             None => {
-                let value = shown(array, row);
-                Err(format!("column '{name}': expected a list of {extent} values, found '{value}'"))
+                let (expected, found) = (described(row_shape), shown(array, row));
+                Err(format!("column '{name}': expected {expected}, found '{found}'"))
             }
         };
         if let Err(problem) = found {
             problems.note(row, || problem);
-            values.resize(start + extent, A::Native::default());
+            values.resize(start + width, A::Native::default());
         }
     }
     Ok(values)
 }
 
-/// The elements of all lists, and where those of each row are; `None` if they are not `extent`.
+/// The elements of all lists, and where those of each row are; `None` if they are not of its shape.
 fn spans(
     array: &dyn Array,
-    extent: usize,
+    row_shape: &[usize],
 ) -> Result<(ArrayRef, Vec<Option<Range<usize>>>), ArrowError> {
-    let lists = match array.data_type() {
-        DataType::List(field) | DataType::FixedSizeList(field, _) => {
-            cast(array, &DataType::LargeList(Arc::clone(field)))?
+    let mut level = make_array(array.to_data());
+    if level.data_type().is_null() {
+        return Ok((level, vec![None; array.len()]));
+    }
+    let flat = [row_shape.iter().product()];
+    let extents = match array.data_type() {
+        DataType::List(field) | DataType::LargeList(field) | DataType::FixedSizeList(field, _)
+            if !field.data_type().is_nested() =>
+        {
+            flat.as_slice()
         }
-        _ => make_array(array.to_data()),
+        _ => row_shape,
     };
-    let lists = lists.as_list::<i64>();
-    let span = |row: usize| {
-        let start = lists.value_offsets()[row] as usize;
-        let is_whole = !lists.is_null(row) && lists.value_length(row) as usize == extent;
-        is_whole.then_some(start..start + extent)
-    };
-    Ok((Arc::clone(lists.values()), (0..lists.len()).map(span).collect()))
+    let mut spans: Vec<Option<Range<usize>>> =
+        (0..array.len()).map(|row| Some(row..row + 1)).collect();
+    for &extent in extents {
+        if let DataType::List(field) | DataType::FixedSizeList(field, _) = level.data_type() {
+            level = cast(&level, &DataType::LargeList(Arc::clone(field)))?;
+        }
+        let lists = level.as_list::<i64>();
+        let offsets = lists.value_offsets();
+        let fits = |i: usize| !lists.is_null(i) && lists.value_length(i) as usize == extent;
+        for span in &mut spans {
+            let whole = span.take().filter(|span| span.clone().all(fits));
+            *span = whole.map(|span| offsets[span.start] as usize..offsets[span.end] as usize);
+        }
+        level = Arc::clone(lists.values());
+    }
+    Ok((level, spans))
 }
 
 /// One text for each row.
@@ -172,4 +190,65 @@ pub(super) fn bools(
         values.push(u8::from(!found.is_null(row) && found.value(row)));
     }
     Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::builder::{FixedSizeListBuilder, Int32Builder, ListBuilder};
+    use arrow_array::types::Float32Type;
+
+    use super::*;
+
+    /// `[[1,2],[3,4]]`, `[[1,2],[3]]`, null, `[[5,6],[7,null]]`.
+    fn nested() -> ArrayRef {
+        let mut lists = ListBuilder::new(ListBuilder::new(Int32Builder::new()));
+        for row in [[vec![Some(1), Some(2)], vec![Some(3), Some(4)]], [vec![Some(1)], vec![]]] {
+            row.into_iter().for_each(|values| lists.values().append_value(values));
+            lists.append(true);
+        }
+        lists.append_null();
+        lists.values().append_value([Some(5), Some(6)]);
+        lists.values().append_value([Some(7), None]);
+        lists.append(true);
+        Arc::new(lists.finish())
+    }
+
+    #[test]
+    fn lists_of_lists_are_taken_where_they_have_the_shape_of_a_row() {
+        let mut problems = Problems::none(4);
+        let found =
+            lists::<Float32Type>("x", &nested(), &[2, 2], Some(f32::NAN), &mut problems).unwrap();
+        assert_eq!(found[..4], [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(found[12..15], [5.0, 6.0, 7.0]);
+        assert!(found[15].is_nan());
+        let reasons = problems.into_reasons();
+        assert_eq!((reasons[0].as_ref(), reasons[3].as_ref()), (None, None));
+        let expected = "column 'x': expected a list of 4 values or lists of shape [2,2], found";
+        assert!(reasons[1].as_ref().unwrap().starts_with(expected), "{reasons:?}");
+        assert!(reasons[2].is_some());
+    }
+
+    #[test]
+    fn rows_of_a_slice_of_fixed_lists_are_found() {
+        let mut fixed = FixedSizeListBuilder::new(Int32Builder::new(), 2);
+        for first in [1, 3, 5] {
+            fixed.values().append_slice(&[first, first + 1]);
+            fixed.append(true);
+        }
+        let slice = fixed.finish().slice(1, 2);
+        let mut problems = Problems::none(2);
+        let found = lists::<Float32Type>("x", &slice, &[2, 1], None, &mut problems).unwrap();
+        assert_eq!(found, [3.0, 4.0, 5.0, 6.0]);
+        assert_eq!(problems.into_reasons(), [None, None]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_not_called_null() {
+        let bytes =
+            arrow_array::BinaryArray::from(vec![Some(b"a".as_slice()), Some(b"\xff"), None]);
+        let mut problems = Problems::none(3);
+        assert_eq!(texts("x", &bytes, &mut problems).unwrap(), ["a", "", ""]);
+        let expected = [None, Some("column 'x' is not UTF-8 text"), Some("column 'x' is null")];
+        assert_eq!(problems.into_reasons(), expected.map(|reason| reason.map(str::to_owned)));
+    }
 }
