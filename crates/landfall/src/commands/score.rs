@@ -5,7 +5,10 @@
 //! goes to the quarantine file with the reason, and the others go on.
 
 mod column_types;
+mod csv_records;
+mod csv_rows;
 mod job;
+mod json_rows;
 mod mapping;
 mod numbers;
 mod quarantine;
@@ -49,7 +52,10 @@ Examples:
       the three columns make up the rows of the model's only input [N,3]
 
 Formats go by the file's ending: .parquet, .csv, .jsonl (.ndjson), .arrow (.feather). Nulls are NaN
-for float inputs; in other inputs they send the row to the quarantine file.";
+for float inputs; in other inputs they send the row to the quarantine file, as does a fraction for an
+integer. An input of several values a row, such as [N,3,4], takes a column of lists: of all 12 values,
+or of 3 lists of 4; CSV has no lists. Dates and times are no numbers: write the numbers that the model
+was trained on. A row has at most 64 MiB of text.";
 
 /// Predict for every row of files.
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ use landfall_predict::Columns;
 use landfall_tensor::{Buffer, DType, Shape, Tensor, bf16, f16};
 
 use super::column_types::{self, Expected};
+use super::source::ListColumn;
 use super::values::{Problems, blobs, bools, lists, numbers, texts};
 
 /// Where the elements of an input come from.
@@ -69,10 +70,15 @@ impl Mapping {
         self.inputs.iter().flat_map(names).collect()
     }
 
-    /// Names of those that hold lists.
-    pub(super) fn lists(&self) -> Vec<String> {
+    /// Those that hold lists.
+    pub(super) fn lists(&self) -> Vec<ListColumn> {
         let lists = self.inputs.iter().filter(|input| input.from == Origin::List);
-        lists.map(|input| input.spec.name.clone()).collect()
+        let list = |input: &Input| ListColumn {
+            name: input.spec.name.clone(),
+            shape: input.row.clone(),
+            is_integer: input.spec.dtype.is_integer(),
+        };
+        lists.map(list).collect()
     }
 
     /// Fails if a column's type is not what its input takes.

@@ -12,8 +12,9 @@ use arrow_schema::{Schema, SchemaRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::quarantine::RowData;
 use super::sink::Format;
-use super::text_rows;
+use super::{csv_rows, json_rows};
 
 /// Rows of one chunk; of Arrow files the writer decides.
 pub(super) const CHUNK_ROWS: usize = 8192;
@@ -22,10 +23,30 @@ pub(super) const CHUNK_ROWS: usize = 8192;
 pub(super) struct Chunk {
     /// The rows that could be read.
     pub(super) batch: RecordBatch,
-    /// Where each of them stands in its file, from 0.
-    pub(super) rows: Vec<u64>,
+    /// Where each of them comes from.
+    pub(super) rows: Vec<Place>,
     /// Those that could not.
     pub(super) bad: Vec<BadRow>,
+}
+
+/// Where a row comes from.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Where it stands in its file, from 0.
+    pub(super) row: u64,
+    /// The text that it was, of files in which columns do not tell all of it.
+    pub(super) line: Option<RowData>,
+}
+
+/// A column that holds a list a row.
+#[derive(Debug, Clone)]
+pub(super) struct ListColumn {
+    /// Its name.
+    pub(super) name: String,
+    /// The shape of what a row holds, as one list or as lists of lists.
+    pub(super) shape: Vec<usize>,
+    /// Whether its numbers become integers, so that each of their digits counts.
+    pub(super) is_integer: bool,
 }
 
 /// A row that cannot be scored.
@@ -36,7 +57,7 @@ pub(super) struct BadRow {
     /// What is wrong with it.
     pub(super) reason: String,
     /// What it holds: a JSON object, or the text as it was found.
-    pub(super) data: String,
+    pub(super) data: RowData,
 }
 
 /// An open file.
@@ -50,18 +71,22 @@ pub(super) struct Source {
 }
 
 /// Opens a file. `wanted` are the columns to read, `lists` those of them that hold lists.
-pub(super) fn open(path: &Path, wanted: &[String], lists: &[String]) -> Result<Source> {
+pub(super) fn open(path: &Path, wanted: &[String], lists: &[ListColumn]) -> Result<Source> {
     let name = path.display().to_string();
     let file = || File::open(path).with_context(|| name.clone());
     let source = match Format::of(path)? {
         Format::Parquet => parquet(file()?, wanted),
         Format::Arrow => arrow(file()?, wanted),
-        Format::Csv => text_rows::csv(file()?, wanted),
-        Format::Jsonl => text_rows::jsonl(file()?, wanted, lists),
+        Format::Csv => csv_rows::open(buffered(file()?), wanted),
+        Format::Jsonl => json_rows::open(buffered(file()?), wanted, lists),
     };
     let source = source.with_context(|| name.clone())?;
     let located = source.chunks.map(move |chunk| chunk.with_context(|| name.clone()));
     Ok(Source { chunks: Box::new(located), ..source })
+}
+
+fn buffered(file: File) -> BufReader<File> {
+    BufReader::with_capacity(64 << 10, file)
 }
 
 fn parquet(file: File, wanted: &[String]) -> Result<Source> {
@@ -90,19 +115,27 @@ fn numbered(
         let batch = batch?;
         let rows = next..next + batch.num_rows() as u64;
         next = rows.end;
-        Ok(Chunk { batch, rows: rows.collect(), bad: Vec::new() })
+        let rows = rows.map(|row| Place { row, line: None }).collect();
+        Ok(Chunk { batch, rows, bad: Vec::new() })
     }))
 }
 
 /// Positions of the columns, or which are missing.
 pub(super) fn find(schema: &Arc<Schema>, wanted: &[String]) -> Result<Vec<usize>> {
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
     let mut indices = Vec::with_capacity(wanted.len());
-    for name in wanted {
-        let Some((index, _)) = schema.column_with_name(name) else {
-            let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-            bail!("there is no column '{name}'; there are {}", names.join(", "));
-        };
-        indices.push(index);
+    for wanted in wanted {
+        let found: Vec<usize> = (0..names.len()).filter(|&i| names[i] == wanted).collect();
+        match found.as_slice() {
+            [index] => indices.push(*index),
+            [] if names.is_empty() => bail!("there is no column '{wanted}', nor any other"),
+            [] => bail!("there is no column '{wanted}'; there are {}", names.join(", ")),
+            several => bail!(
+                "{} columns are named '{wanted}', so that it is open which of them is meant; give \
+                 all but one of them another name",
+                several.len()
+            ),
+        }
     }
     Ok(indices)
 }

@@ -77,6 +77,7 @@ where
             Some(mut span) => {
                 span.try_for_each(|element| Ok(values.push(numbers.get(element, null)?)))
             }
+            None if array.is_null(row) => Err(format!("column '{name}' is null")),
             None => {
                 let (expected, found) = (described(row_shape), shown(array, row));
                 Err(format!("column '{name}': expected {expected}, found '{found}'"))
