@@ -5,6 +5,7 @@
 //! goes to the quarantine file with the reason, and the others go on.
 
 mod column_types;
+mod content;
 mod csv_records;
 mod csv_rows;
 mod job;
@@ -198,7 +199,19 @@ fn outputs(arguments: &ScoreArguments, inputs: &[PathBuf]) -> Result<Vec<Part>> 
 
 fn parts(arguments: &ScoreArguments, inputs: &[PathBuf]) -> Result<Vec<Part>> {
     let output = &arguments.output;
-    if output.extension().is_some() && !output.is_dir() {
+    ensure!(
+        output.as_os_str() != "-",
+        "--output: '-' is no file; results are not written to standard output. Name a file that \
+         ends in .parquet, .csv, .jsonl or .arrow, or ./- for a folder of that name"
+    );
+    let kind = output.metadata().ok().map(|metadata| metadata.file_type());
+    ensure!(
+        kind.is_none_or(|kind| kind.is_dir() || kind.is_file()),
+        "--output: {} is not a regular file; expected a file that ends in .parquet, .csv, .jsonl or \
+         .arrow, or a folder",
+        output.display()
+    );
+    if kind.is_some_and(|kind| kind.is_file()) || (kind.is_none() && output.extension().is_some()) {
         Format::of(output)?;
         let quarantine = arguments.quarantine.clone().unwrap_or_else(|| quarantine_of(output));
         return Ok(vec![(inputs.to_vec(), output.clone(), quarantine)]);

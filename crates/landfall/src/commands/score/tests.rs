@@ -148,6 +148,15 @@ fn integers_take_whole_numbers_only() {
 }
 
 #[test]
+fn an_empty_csv_file_has_no_heading() {
+    let folder = Folder::new("nothing");
+    let input = folder.write("in.csv", "");
+    let error = score(&folder.arguments(folder.model("f32[n,1]"), input, "out.csv")).unwrap_err();
+    let error = format!("{error:#}");
+    assert!(error.contains("in.csv: the file is empty; expected a first line of"), "{error}");
+}
+
+#[test]
 fn what_cannot_work_is_said_before_anything_is_written() {
     let folder = Folder::new("errors");
     let input = folder.write("in.csv", "a,b\n1,2\n");
@@ -165,6 +174,31 @@ fn what_cannot_work_is_said_before_anything_is_written() {
     assert!(error(twice).contains("two columns 'y'"));
     assert!(error(folder.arguments(model, input, "out.txt")).contains("out.txt: expected a file"));
     assert!(!folder.0.join("out.csv").exists());
+}
+
+#[test]
+fn an_output_that_is_no_file_is_refused_for_what_it_is() {
+    let folder = Folder::new("outputs");
+    let input = folder.write("in.csv", "x\n1\n");
+    let mut arguments = folder.arguments(folder.model("f32[n,1]"), input, "out.csv");
+    let error = |output: &str, arguments: &mut ScoreArguments| {
+        arguments.output = output.into();
+        format!("{:#}", score(arguments).unwrap_err())
+    };
+    let device = error("/dev/null", &mut arguments);
+    assert!(device.contains("--output: /dev/null is not a regular file; expected"), "{device}");
+    let dash = error("-", &mut arguments);
+    assert!(dash.contains("not written to standard output"), "{dash}");
+    assert!(!Path::new("-").exists());
+}
+
+#[test]
+fn a_model_of_a_fixed_number_of_rows_is_refused() {
+    let folder = Folder::new("fixed");
+    let input = folder.write("in.csv", "x\n1\n");
+    let arguments = folder.arguments(folder.model("f32[2,1]"), input, "out.csv");
+    let error = format!("{:#}", score(&arguments).unwrap_err());
+    assert!(error.contains("takes exactly 2 rows at a time"), "{error}");
 }
 
 #[test]
