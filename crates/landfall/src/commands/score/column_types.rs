@@ -55,9 +55,9 @@ pub(super) fn check(
     };
     if element.is_temporal() {
         bail!(
-            "column '{column}' is of type {found}, and what number stands for a time depends on the \
-             unit; input '{input}' takes {values} of type {wanted}. Write a column of the numbers \
-             that the model was trained on, such as seconds since 1970"
+            "column '{column}' is of type {found}, and what number stands for a time depends on \
+             the unit; input '{input}' takes {values} of type {wanted}. Write a column of the \
+             numbers that the model was trained on, such as seconds since 1970"
         );
     }
     bail!(

@@ -138,8 +138,10 @@ mod tests {
 
     use super::*;
 
-    /// Records as text, with their lines.
-    fn read(text: &str, max_bytes: u64) -> Result<Vec<(String, (u64, u64), bool)>> {
+    /// A record's cells, its lines, and whether it is cut.
+    type Found = (String, (u64, u64), bool);
+
+    fn read(text: &str, max_bytes: u64) -> Result<Vec<Found>> {
         // Few bytes at a time, as if the file were large.
         let input = BufReader::with_capacity(3, text.as_bytes());
         let mut records = Records::bounded(input, max_bytes);

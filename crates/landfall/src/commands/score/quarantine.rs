@@ -34,10 +34,16 @@ impl RowData {
 
     /// One JSON value as it was found. What is no JSON counts as text.
     pub(super) fn json(found: &[u8]) -> RowData {
+        match serde_json::from_slice::<serde::de::IgnoredAny>(found) {
+            Ok(_) => RowData::checked_json(found),
+            Err(_) => RowData::text(found, found.len() as u64),
+        }
+    }
+
+    /// One JSON value, known to be that.
+    pub(super) fn checked_json(found: &[u8]) -> RowData {
         let data = RowData::text(found, found.len() as u64);
-        let is_json = found.len() <= RowData::MAX_BYTES
-            && serde_json::from_slice::<serde::de::IgnoredAny>(found).is_ok();
-        RowData { is_json, ..data }
+        RowData { is_json: found.len() <= RowData::MAX_BYTES, ..data }
     }
 
     /// As a field of a JSON object, followed by the size if it was cut.

@@ -74,9 +74,10 @@ where
     for (row, span) in spans.into_iter().enumerate() {
         let start = values.len();
         let found: Result<(), String> = match span {
-            Some(mut span) => {
-                span.try_for_each(|element| Ok(values.push(numbers.get(element, null)?)))
-            }
+            Some(mut span) => span.try_for_each(|element| {
+                values.push(numbers.get(element, null)?);
+                Ok(())
+            }),
             None if array.is_null(row) => Err(format!("column '{name}' is null")),
             None => {
                 let (expected, found) = (described(row_shape), shown(array, row));
@@ -91,11 +92,11 @@ where
     Ok(values)
 }
 
-/// The elements of all lists, and where those of each row are; `None` if they are not of its shape.
-fn spans(
-    array: &dyn Array,
-    row_shape: &[usize],
-) -> Result<(ArrayRef, Vec<Option<Range<usize>>>), ArrowError> {
+/// Where the elements of a row are; `None` if they are not of its shape.
+type Span = Option<Range<usize>>;
+
+/// The elements of all lists, and where those of each row are.
+fn spans(array: &dyn Array, row_shape: &[usize]) -> Result<(ArrayRef, Vec<Span>), ArrowError> {
     let mut level = make_array(array.to_data());
     if level.data_type().is_null() {
         return Ok((level, vec![None; array.len()]));
@@ -109,8 +110,7 @@ fn spans(
         }
         _ => row_shape,
     };
-    let mut spans: Vec<Option<Range<usize>>> =
-        (0..array.len()).map(|row| Some(row..row + 1)).collect();
+    let mut spans: Vec<Span> = (0..array.len()).map(|row| Some(row..row + 1)).collect();
     for &extent in extents {
         if let DataType::List(field) | DataType::FixedSizeList(field, _) = level.data_type() {
             level = cast(&level, &DataType::LargeList(Arc::clone(field)))?;
