@@ -24,6 +24,7 @@ pub(super) fn check(
 ) -> Result<()> {
     let wanted = dtype.protocol_name();
     let (element, depth) = nesting(found);
+    let found = if found.is_string() { "text".to_owned() } else { found.to_string() };
     let shape = match expected {
         Expected::Value => &[],
         Expected::List(shape) => shape,
@@ -155,6 +156,8 @@ mod tests {
         check("c", &list(lists.clone()), "x", DType::I64, Expected::List(&[2, 3])).unwrap();
         let deep = error(list(lists.clone()), Expected::List(&[6]));
         assert!(deep.contains("takes a list of 6 values of type INT64"), "{deep}");
-        assert!(error(DataType::Utf8, Expected::List(&[6])).contains("--columns"));
+        let text = error(DataType::Utf8, Expected::List(&[6]));
+        assert!(text.starts_with("column 'c' is of type text; input 'x' takes a list"), "{text}");
+        assert!(text.ends_with("Name one column for each of them with --columns"), "{text}");
     }
 }

@@ -183,3 +183,18 @@ impl Builder<'_> {
         Ok(Chunk { batch, rows: self.rows, bad: self.bad })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_of_long_rows_have_few_of_them() {
+        let row = |_| Ok(Row { cells: Ok(vec![Cell::Null]), data: None, bytes: CHUNK_BYTES / 3 });
+        let source = source((0..6).map(row), &["x".to_owned()], &[]).unwrap();
+        let places = source.chunks.map(|chunk| chunk.unwrap().rows);
+        let rows: Vec<Vec<u64>> =
+            places.map(|places| places.iter().map(|place| place.row).collect()).collect();
+        assert_eq!(rows, [vec![0, 1, 2, 3], vec![4, 5]]);
+    }
+}
