@@ -1,4 +1,4 @@
-//! Work that SIGINT and SIGTERM end without leaving half of it behind.
+//! Work that SIGINT, SIGTERM and SIGHUP end without leaving half of it behind.
 
 use anyhow::{Context, Result, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,6 +32,16 @@ fn watched<T: Send + 'static>(
     runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = match is_ignored(SignalKind::hangup()) {
+            true => None,
+            false => Some(signal(SignalKind::hangup())?),
+        };
+        let hung_up = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         let (sender, done) = tokio::sync::oneshot::channel();
         let worker = move || drop(sender.send(work()));
         std::thread::Builder::new().name("command".to_owned()).spawn(worker)?;
@@ -41,6 +51,15 @@ fn watched<T: Send + 'static>(
             })),
             _ = interrupt.recv() => Err(SignalKind::interrupt()),
             _ = terminate.recv() => Err(SignalKind::terminate()),
+            _ = hung_up => Err(SignalKind::hangup()),
         })
     })
+}
+
+/// Whether the process was started with a signal ignored, as `nohup` does: to listen would undo it.
+fn is_ignored(signal: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    ignored & (1 << (signal.as_raw_value() - 1)) != 0
 }

@@ -4,8 +4,15 @@
 //! written, so memory does not grow with the files. A row that cannot be read, mapped or scored
 //! goes to the quarantine file with the reason, and the others go on.
 
+mod column_types;
+mod content;
+mod csv_records;
+mod csv_rows;
 mod job;
+mod json_cells;
+mod json_rows;
 mod mapping;
+mod numbers;
 mod quarantine;
 mod sink;
 mod source;
@@ -47,7 +54,10 @@ Examples:
       the three columns make up the rows of the model's only input [N,3]
 
 Formats go by the file's ending: .parquet, .csv, .jsonl (.ndjson), .arrow (.feather). Nulls are NaN
-for float inputs; in other inputs they send the row to the quarantine file.";
+for float inputs; in other inputs they send the row to the quarantine file, as does a fraction for
+an integer. An input of several values a row, such as [N,3,4], takes a column of lists: of all 12
+values, or of 3 lists of 4; CSV has no lists. Dates and times are no numbers: write the numbers that
+the model was trained on. A row of CSV or JSON has at most 64 MiB.";
 
 /// Predict for every row of files.
 #[derive(Debug, Args)]
@@ -190,7 +200,19 @@ fn outputs(arguments: &ScoreArguments, inputs: &[PathBuf]) -> Result<Vec<Part>> 
 
 fn parts(arguments: &ScoreArguments, inputs: &[PathBuf]) -> Result<Vec<Part>> {
     let output = &arguments.output;
-    if output.extension().is_some() && !output.is_dir() {
+    ensure!(
+        output.as_os_str() != "-",
+        "--output: '-' is no file; results are not written to standard output. Name a file that \
+         ends in .parquet, .csv, .jsonl or .arrow, or ./- for a folder of that name"
+    );
+    let kind = output.metadata().ok().map(|metadata| metadata.file_type());
+    ensure!(
+        kind.is_none_or(|kind| kind.is_dir() || kind.is_file()),
+        "--output: {} is not a regular file; expected a file that ends in .parquet, .csv, .jsonl \
+         or .arrow, or a folder",
+        output.display()
+    );
+    if kind.is_some_and(|kind| kind.is_file()) || (kind.is_none() && output.extension().is_some()) {
         Format::of(output)?;
         let quarantine = arguments.quarantine.clone().unwrap_or_else(|| quarantine_of(output));
         return Ok(vec![(inputs.to_vec(), output.clone(), quarantine)]);

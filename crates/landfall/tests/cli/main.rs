@@ -127,33 +127,43 @@ fn packages_do_not_depend_on_the_instruction_set() {
     assert!(package("reference") == package(""), "different bytes");
 }
 
+/// Sends signals, one after the other, to a `score` that waits for more rows and has written some.
+fn interrupted(name: &str, mut command: Command, signals: &[&str], code: i32) {
+    let folder = Folder::new(name);
+    let input = folder.at("in.csv");
+    assert!(Command::new("mkfifo").arg(&input).status().unwrap().success());
+    let names: Vec<String> = (0..64).map(|index| format!("p{index}")).collect();
+    command.arg("score").arg(digits()).args(["--threads", "1", "--columns", &names.join(",")]);
+    command.arg("--input").arg(&input).arg("--output").arg(folder.at("out.csv"));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // More than is read before the first rows are written; the end does not come.
+    let mut pipe = fs::OpenOptions::new().write(true).open(&input).unwrap();
+    let row = format!("{}\n", vec!["0"; 64].join(","));
+    pipe.write_all(format!("{}\n{}", names.join(","), row.repeat(10_000)).as_bytes()).unwrap();
+    wait_for("no output begins", || {
+        folder.names().iter().any(|name| name.starts_with(".out.csv.") && !name.contains("quar"))
+    });
+    let pid = child.id().to_string();
+    for signal in signals {
+        assert!(Command::new("kill").args([signal, pid.as_str()]).status().unwrap().success());
+    }
+    let ended = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(code), "{stderr}");
+    assert!(stderr.contains("interrupted; nothing written"), "{stderr}");
+    assert_eq!(folder.names(), ["in.csv"]);
+}
+
 #[test]
 fn an_interrupted_score_leaves_nothing_behind() {
-    for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
-        let folder = Folder::new(&format!("interrupt{signal}"));
-        let input = folder.at("in.csv");
-        assert!(Command::new("mkfifo").arg(&input).status().unwrap().success());
-        let names: Vec<String> = (0..64).map(|index| format!("p{index}")).collect();
-        let mut command = Command::new(BINARY);
-        command.arg("score").arg(digits()).args(["--threads", "1", "--columns", &names.join(",")]);
-        command.arg("--input").arg(&input).arg("--output").arg(folder.at("out.csv"));
-        let child = command.stderr(Stdio::piped()).spawn().unwrap();
-        // More than is read before the first rows are written; the end does not come.
-        let mut pipe = fs::OpenOptions::new().write(true).open(&input).unwrap();
-        let row = format!("{}\n", vec!["0"; 64].join(","));
-        pipe.write_all(format!("{}\n{}", names.join(","), row.repeat(10_000)).as_bytes()).unwrap();
-        wait_for("no output begins", || {
-            folder
-                .names()
-                .iter()
-                .any(|name| name.starts_with(".out.csv.") && !name.contains("quar"))
-        });
-        let pid = child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
-        let ended = child.wait_with_output().unwrap();
-        let stderr = String::from_utf8_lossy(&ended.stderr);
-        assert_eq!(ended.status.code(), Some(code), "{stderr}");
-        assert!(stderr.contains("interrupted; nothing written"), "{stderr}");
-        assert_eq!(folder.names(), ["in.csv"]);
+    for (signal, code) in [("-TERM", 143), ("-INT", 130), ("-HUP", 129)] {
+        interrupted(&format!("interrupt{signal}"), Command::new(BINARY), &[signal], code);
     }
+}
+
+#[test]
+fn a_hangup_does_not_end_what_nohup_started() {
+    let mut command = Command::new("nohup");
+    command.arg(BINARY);
+    interrupted("nohup", command, &["-HUP", "-TERM"], 143);
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use arrow_array::types::UInt64Type;
 use arrow_array::{ArrayRef, PrimitiveArray, RecordBatch};
 use arrow_schema::{Schema, SchemaRef};
@@ -18,7 +18,7 @@ use landfall_tensor::{Shape, Tensor};
 use super::mapping::Mapping;
 use super::quarantine::{Quarantine, row_json};
 use super::sink::{Format, Sink, columns};
-use super::source::{self, BadRow, Chunk};
+use super::source::{self, BadRow, Chunk, ListColumn, Place, Source};
 
 /// What to do with every file.
 pub(super) struct Job {
@@ -45,8 +45,8 @@ struct Fed {
     first: u64,
     batch: RecordBatch,
     file: Arc<Path>,
-    /// Where each row stands in its file.
-    rows: Vec<u64>,
+    /// Where each row comes from.
+    rows: Vec<Place>,
 }
 
 /// What reading and writing share; they take turns on one thread.
@@ -143,7 +143,7 @@ impl Job {
         let lists = self.mapping.lists();
         files.iter().flat_map(move |path| {
             let file: Arc<Path> = Arc::from(path.as_path());
-            let (chunks, failed) = match source::open(path, &wanted, &lists) {
+            let (chunks, failed) = match self.open(path, &wanted, &lists) {
                 Ok(source) => {
                     shared.borrow_mut().schema = Some(source.schema);
                     self.progress.inc_length(source.rows.unwrap_or(0));
@@ -160,22 +160,31 @@ impl Job {
         })
     }
 
+    /// A file whose columns have types that the model takes.
+    fn open(&self, path: &Path, wanted: &[String], lists: &[ListColumn]) -> Result<Source> {
+        let source = source::open(path, wanted, lists)?;
+        self.mapping.check(&source.schema).with_context(|| path.display().to_string())?;
+        Ok(source)
+    }
+
     fn map(&self, file: &Arc<Path>, chunk: Chunk, shared: &mut Shared) -> Result<Columns> {
         for bad in &chunk.bad {
             shared.quarantine.add(file, bad)?;
         }
         let mapped = self.mapping.map(&chunk.batch)?;
-        let mut good = Vec::with_capacity(chunk.rows.len());
-        for (index, problem) in mapped.problems.into_iter().enumerate() {
+        let total = chunk.rows.len();
+        let mut good = Vec::with_capacity(total);
+        let mut rows = Vec::with_capacity(total);
+        for (index, (place, problem)) in chunk.rows.into_iter().zip(mapped.problems).enumerate() {
             let Some(reason) = problem else {
                 good.push(index as u64);
+                rows.push(place);
                 continue;
             };
-            let data = row_json(&chunk.batch, index);
-            shared.quarantine.add(file, &BadRow { row: chunk.rows[index], reason, data })?;
+            let data = place.line.unwrap_or_else(|| row_json(&chunk.batch, index));
+            shared.quarantine.add(file, &BadRow { row: place.row, reason, data })?;
         }
-        let rows: Vec<u64> = good.iter().map(|&index| chunk.rows[index as usize]).collect();
-        let batch = match good.len() == chunk.rows.len() {
+        let batch = match good.len() == total {
             true => chunk.batch,
             false => select(&chunk.batch, good)?,
         };
@@ -200,9 +209,10 @@ impl Job {
         let start = (part.first_row - fed.first) as usize;
         for bad in &part.quarantined {
             let index = (bad.row - fed.first) as usize;
-            let data = row_json(&fed.batch, index);
-            let (row, reason) = (fed.rows[index], bad.reason.clone());
-            quarantine.add(&fed.file, &BadRow { row, reason, data })?;
+            let Place { row, line } = &fed.rows[index];
+            let data = line.clone().unwrap_or_else(|| row_json(&fed.batch, index));
+            let reason = bad.reason.clone();
+            quarantine.add(&fed.file, &BadRow { row: *row, reason, data })?;
         }
         if part.outputs.is_empty() {
             return Ok(None);

@@ -6,10 +6,13 @@ use arrow_array::types::{
     UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, RecordBatch};
+use arrow_schema::Schema;
 use landfall_graph::{DimSpec, Dims, Signature, TensorSpec};
 use landfall_predict::Columns;
 use landfall_tensor::{Buffer, DType, Shape, Tensor, bf16, f16};
 
+use super::column_types::{self, Expected};
+use super::source::ListColumn;
 use super::values::{Problems, blobs, bools, lists, numbers, texts};
 
 /// Where the elements of an input come from.
@@ -67,10 +70,32 @@ impl Mapping {
         self.inputs.iter().flat_map(names).collect()
     }
 
-    /// Names of those that hold lists.
-    pub(super) fn lists(&self) -> Vec<String> {
+    /// Those that hold lists.
+    pub(super) fn lists(&self) -> Vec<ListColumn> {
         let lists = self.inputs.iter().filter(|input| input.from == Origin::List);
-        lists.map(|input| input.spec.name.clone()).collect()
+        let list = |input: &Input| ListColumn {
+            name: input.spec.name.clone(),
+            shape: input.row.clone(),
+            is_integer: input.spec.dtype.is_integer(),
+        };
+        lists.map(list).collect()
+    }
+
+    /// Fails if a column's type is not what its input takes.
+    pub(super) fn check(&self, schema: &Schema) -> Result<()> {
+        for input in &self.inputs {
+            let TensorSpec { name, dtype, .. } = &input.spec;
+            let (columns, expected) = match &input.from {
+                Origin::Stacked(names) => (names.as_slice(), Expected::Value),
+                Origin::Value => (std::slice::from_ref(name), Expected::Value),
+                Origin::List => (std::slice::from_ref(name), Expected::List(&input.row)),
+            };
+            for column in columns {
+                let found = schema.field_with_name(column)?.data_type();
+                column_types::check(column, found, name, *dtype, expected)?;
+            }
+        }
+        Ok(())
     }
 
     /// The rows of a batch as inputs.
@@ -96,10 +121,13 @@ impl Input {
         let Some([rows, rest @ ..]) = spec.dims.as_deref() else {
             bail!("input '{name}' has no axis of rows, so rows cannot be scored");
         };
-        ensure!(
-            matches!(rows, DimSpec::Symbol(_) | DimSpec::Known(1)),
-            "input '{name}' takes {rows:?} rows at a time, so rows cannot be scored"
-        );
+        if let DimSpec::Known(rows) = rows {
+            ensure!(
+                *rows == 1,
+                "input '{name}' takes exactly {rows} rows at a time; rows are scored one by one or \
+                 in batches of any size, so export the model with a free first axis"
+            );
+        }
         let extents = rest.iter().map(|dim| match dim {
             DimSpec::Known(extent) => Some(*extent),
             DimSpec::Symbol(_) => None,
@@ -139,8 +167,8 @@ impl Input {
             }
             Origin::List => {
                 let name = &self.spec.name;
-                let width = Some(self.width());
-                Elements::of(name, column(name)?, self.spec.dtype, width, problems)
+                let shape = Some(self.row.as_slice());
+                Elements::of(name, column(name)?, self.spec.dtype, shape, problems)
             }
             Origin::Stacked(names) => {
                 let parts = names
@@ -189,23 +217,23 @@ macro_rules! any {
 }
 
 impl Elements {
-    /// Of a column of values, or of lists of `width` values.
+    /// Of a column of values, or of lists that hold values of a shape.
     fn of(
         name: &str,
         array: &dyn Array,
         dtype: DType,
-        width: Option<usize>,
+        row_shape: Option<&[usize]>,
         problems: &mut Problems,
     ) -> Result<Elements> {
         macro_rules! of {
             ($kind:ident, $arrow:ty, $null:expr) => {
-                Elements::$kind(match width {
-                    Some(width) => lists::<$arrow>(name, array, width, $null, problems)?,
+                Elements::$kind(match row_shape {
+                    Some(shape) => lists::<$arrow>(name, array, shape, $null, problems)?,
                     None => numbers::<$arrow>(name, array, $null, problems)?,
                 })
             };
         }
-        Ok(match (dtype, width) {
+        Ok(match (dtype, row_shape) {
             (DType::F32 | DType::F16 | DType::BF16, _) => of!(F32, Float32Type, Some(f32::NAN)),
             (DType::F64, _) => of!(F64, Float64Type, Some(f64::NAN)),
             (DType::I8, _) => of!(I8, Int8Type, None),

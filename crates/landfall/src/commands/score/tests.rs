@@ -17,7 +17,7 @@ impl Folder {
         Folder(path)
     }
 
-    fn write(&self, name: &str, text: &str) -> PathBuf {
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.join(name);
         fs::write(&path, text).unwrap();
         path
@@ -53,6 +53,15 @@ impl Folder {
     fn read(&self, name: &str) -> String {
         fs::read_to_string(self.0.join(name)).unwrap()
     }
+
+    /// Reason and data of every row in a quarantine file.
+    fn quarantined(&self, name: &str) -> Vec<(String, serde_json::Value)> {
+        let line = |line: &str| {
+            let mut bad: serde_json::Value = serde_json::from_str(line).unwrap();
+            (bad["reason"].as_str().unwrap().to_owned(), bad["data"].take())
+        };
+        self.read(name).lines().map(line).collect()
+    }
 }
 
 impl Drop for Folder {
@@ -82,7 +91,7 @@ fn bad_rows_of_csv_are_quarantined_and_the_others_keep_their_order() {
     assert_eq!((bad[0]["row"].as_u64(), bad[1]["row"].as_u64()), (Some(2), Some(3)));
     assert_eq!(bad[0]["reason"], "column 'a': 'x' is not of type FP32");
     assert_eq!(bad[0]["data"]["id"], "three");
-    assert_eq!(bad[1]["reason"], "2 cells, expected 3");
+    assert_eq!(bad[1]["reason"], "line 5: 2 cells, expected 3");
 }
 
 #[test]
@@ -132,10 +141,19 @@ fn integers_take_whole_numbers_only() {
     let graph = landfall_graph::text::parse(text, &[]).unwrap();
     let model = folder.0.join("same.landfall");
     PackageBuilder::from_graph(&graph).write(&model).unwrap();
-    let input = folder.write("in.csv", "x\n1\n2.5\n\n3\n");
+    let input = folder.write("in.csv", "x\n1\n2.5\n\n3.0\n1e3\n");
     let totals = score(&folder.arguments(model, input, "out.csv")).unwrap();
-    assert_eq!(folder.read("out.csv"), "y\n1\n3\n");
+    assert_eq!(folder.read("out.csv"), "y\n1\n3\n1000\n");
     assert_eq!(totals.quarantined, 1);
+}
+
+#[test]
+fn an_empty_csv_file_has_no_heading() {
+    let folder = Folder::new("nothing");
+    let input = folder.write("in.csv", "");
+    let error = score(&folder.arguments(folder.model("f32[n,1]"), input, "out.csv")).unwrap_err();
+    let error = format!("{error:#}");
+    assert!(error.contains("in.csv: the file is empty; expected a first line of"), "{error}");
 }
 
 #[test]
@@ -156,6 +174,31 @@ fn what_cannot_work_is_said_before_anything_is_written() {
     assert!(error(twice).contains("two columns 'y'"));
     assert!(error(folder.arguments(model, input, "out.txt")).contains("out.txt: expected a file"));
     assert!(!folder.0.join("out.csv").exists());
+}
+
+#[test]
+fn an_output_that_is_no_file_is_refused_for_what_it_is() {
+    let folder = Folder::new("outputs");
+    let input = folder.write("in.csv", "x\n1\n");
+    let mut arguments = folder.arguments(folder.model("f32[n,1]"), input, "out.csv");
+    let error = |output: &str, arguments: &mut ScoreArguments| {
+        arguments.output = output.into();
+        format!("{:#}", score(arguments).unwrap_err())
+    };
+    let device = error("/dev/null", &mut arguments);
+    assert!(device.contains("--output: /dev/null is not a regular file; expected"), "{device}");
+    let dash = error("-", &mut arguments);
+    assert!(dash.contains("not written to standard output"), "{dash}");
+    assert!(!Path::new("-").exists());
+}
+
+#[test]
+fn a_model_of_a_fixed_number_of_rows_is_refused() {
+    let folder = Folder::new("fixed");
+    let input = folder.write("in.csv", "x\n1\n");
+    let arguments = folder.arguments(folder.model("f32[2,1]"), input, "out.csv");
+    let error = format!("{:#}", score(&arguments).unwrap_err());
+    assert!(error.contains("takes exactly 2 rows at a time"), "{error}");
 }
 
 #[test]
@@ -207,4 +250,79 @@ fn a_quarantine_that_cannot_be_written_is_known_before_a_row_is_read() {
     let error = format!("{:#}", score(&arguments).unwrap_err());
     assert!(error.contains("--quarantine") && error.contains("no folder"), "{error}");
     assert!(!folder.0.join("out.csv").exists());
+}
+
+#[test]
+fn bytes_that_are_no_text_cost_a_row_where_they_are_used() {
+    let folder = Folder::new("bytes");
+    let input = folder.write("in.csv", b"x,key,other\n1,a,\xe9\n2,caf\xe9,b\n3,c,d\n");
+    let mut arguments = folder.arguments(folder.model("f32[n,1]"), input, "out.csv");
+    arguments.keep = vec!["key".into()];
+    score(&arguments).unwrap();
+    assert_eq!(folder.read("out.csv"), "key,y\na,2.0\nc,6.0\n");
+    let bad = folder.quarantined("out.csv.quarantine.jsonl");
+    assert_eq!(bad[0].0, "column 'key': the byte 0xE9 is not UTF-8 text");
+    assert_eq!(bad[0].1, "2,caf\u{fffd},b");
+    assert_eq!(bad.len(), 1);
+}
+
+#[test]
+fn a_quotation_mark_that_is_never_closed_swallows_no_rows_in_silence() {
+    let folder = Folder::new("quotes");
+    let input = folder.write("in.csv", "x,key\n1,a\n2,\"b\n3,c\n4,d\n");
+    let totals = score(&folder.arguments(folder.model("f32[n,1]"), input, "out.csv")).unwrap();
+    assert_eq!((totals.scored, totals.quarantined), (1, 1));
+    let bad = folder.quarantined("out.csv.quarantine.jsonl");
+    assert!(bad[0].0.starts_with("lines 3 to 5: a quotation mark is opened"), "{}", bad[0].0);
+    assert_eq!(bad[0].1, "2,\"b\n3,c\n4,d");
+}
+
+#[test]
+fn lines_of_json_are_quarantined_as_they_are() {
+    let folder = Folder::new("lines");
+    let lines = [
+        r#"{"x":5,"id":1e3}"#,
+        r#"{"x":[[1,2],[3]],"id":-0}"#,
+        r#"{"x":[1,2,"3",4],"id":null}"#,
+        r#"{"x":[1,2,3],"id":7}"#,
+    ];
+    let good = "{\"x\":[1,2,3,4]}\n{\"x\":[[1,2],[null,4]]}\n";
+    let input = folder.write("in.jsonl", format!("{}\n{good}", lines.join("\n")));
+    let arguments = folder.arguments(folder.model("f32[n,2,2]"), input, "out.csv");
+    score(&arguments).unwrap();
+    let expected = "y_0,y_1,y_2,y_3\n2.0,4.0,6.0,8.0\n2.0,4.0,NaN,8.0\n";
+    assert_eq!(folder.read("out.csv"), expected);
+    let bad = folder.read("out.csv.quarantine.jsonl");
+    assert_eq!(bad.lines().count(), lines.len());
+    for line in lines {
+        assert!(bad.contains(&format!("\"data\":{line}}}\n")), "{line} is not in {bad}");
+    }
+}
+
+#[test]
+fn integers_in_lists_keep_their_digits_and_have_no_fraction() {
+    let folder = Folder::new("exact");
+    let text = "graph \"g\" {\n  input %x: i64[n,2]\n  %y: i64[n,2] = Identity(%x)\n  \
+                output %y\n}\n";
+    let graph = landfall_graph::text::parse(text, &[]).unwrap();
+    let model = folder.0.join("same.landfall");
+    PackageBuilder::from_graph(&graph).write(&model).unwrap();
+    let rows = "{\"x\":[9007199254740993,1.0]}\n{\"x\":[1,2.5]}\n{\"x\":[1,null]}\n";
+    let input = folder.write("in.jsonl", rows);
+    score(&folder.arguments(model, input, "out.csv")).unwrap();
+    assert_eq!(folder.read("out.csv"), "y_0,y_1\n9007199254740993,1\n");
+    let reasons = folder.quarantined("out.csv.quarantine.jsonl").into_iter().map(|bad| bad.0);
+    let reasons: Vec<String> = reasons.collect();
+    assert_eq!(reasons, ["column 'x': 2.5 is not whole", "column 'x' is null"]);
+}
+
+#[test]
+fn a_column_that_is_there_twice_is_refused_if_it_is_used() {
+    let folder = Folder::new("twice");
+    let input = folder.write("in.csv", "x,x,k,k\n1,9,2,3\n");
+    let mut arguments = folder.arguments(folder.model("f32[n,1]"), input, "out.csv");
+    let error = format!("{:#}", score(&arguments).unwrap_err());
+    assert!(error.contains("in.csv: 2 columns are named 'x'"), "{error}");
+    arguments.input = vec![folder.write("in.csv", "x,k,k\n1,2,3\n")];
+    assert_eq!(score(&arguments).unwrap().scored, 1);
 }

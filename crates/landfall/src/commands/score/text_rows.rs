@@ -1,134 +1,73 @@
-//! CSV and JSON lines as chunks of text columns. What text is worth is decided where it is mapped
-//! to inputs, so that one bad cell costs one row.
+//! Rows of text as chunks of columns. What text is worth is decided where it is mapped to inputs,
+//! so that one bad cell costs one row.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
 use anyhow::Result;
 use arrow_array::builder::{Float64Builder, ListBuilder, StringBuilder};
 use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use serde_json::{Map, Value};
+use arrow_schema::{Field, Schema};
+use serde_json::Number;
 
-use super::source::{BadRow, CHUNK_ROWS, Chunk, Source, find};
+use super::quarantine::RowData;
+use super::source::{BadRow, CHUNK_ROWS, Chunk, ListColumn, Place, Source};
 
-/// Bytes that one line of JSON may have.
-const MAX_LINE_BYTES: u64 = 64 << 20;
+/// Bytes that one row may have.
+pub(super) const MAX_ROW_BYTES: u64 = 64 << 20;
+
+/// Bytes of rows after which a chunk is closed, so that chunks of long rows have few of them.
+const CHUNK_BYTES: u64 = 16 << 20;
 
 /// One row as it was found.
-enum Row {
-    Good(Vec<Cell>),
-    Bad { reason: String, data: String },
+pub(super) struct Row {
+    /// Its cells, in the order of the columns that are wanted; or what is wrong with it.
+    pub(super) cells: Result<Vec<Cell>, String>,
+    /// What it holds; `None` if its cells tell that.
+    pub(super) data: Option<RowData>,
+    /// How many bytes it has in the file.
+    pub(super) bytes: u64,
 }
 
 /// One cell.
-enum Cell {
+pub(super) enum Cell {
     Null,
     Text(String),
-    List(Vec<f64>),
-}
-
-/// Reads CSV with a heading line. An empty cell is a null.
-pub(super) fn csv(file: File, wanted: &[String]) -> Result<Source> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(BufReader::new(file));
-    let names: Vec<String> = reader.headers()?.iter().map(str::to_owned).collect();
-    let field = |name: &String| Field::new(name, DataType::Utf8, true);
-    let indices =
-        find(&Arc::new(Schema::new(names.iter().map(field).collect::<Vec<_>>())), wanted)?;
-    let rows = reader.into_records().map(move |record| {
-        let record = record?;
-        if record.len() != names.len() {
-            let reason = format!("{} cells, expected {}", record.len(), names.len());
-            let data = record.iter().collect::<Vec<_>>().join(",");
-            return Ok(Row::Bad { reason, data });
-        }
-        let cell = |&index: &usize| match record.get(index) {
-            None | Some("") => Cell::Null,
-            Some(text) => Cell::Text(text.to_owned()),
-        };
-        Ok(Row::Good(indices.iter().map(cell).collect()))
-    });
-    Ok(Source { chunks: chunks(rows, wanted, &[]), rows: None, schema: empty(wanted, &[])? })
-}
-
-/// Reads one JSON object a line. What is absent is null.
-pub(super) fn jsonl(file: File, wanted: &[String], lists: &[String]) -> Result<Source> {
-    let mut lines = BufReader::new(file);
-    let names = wanted.to_vec();
-    let rows = std::iter::from_fn(move || {
-        loop {
-            let mut line = Vec::new();
-            match lines.by_ref().take(MAX_LINE_BYTES + 1).read_until(b'\n', &mut line) {
-                Ok(0) => return None,
-                Ok(bytes) if bytes as u64 > MAX_LINE_BYTES => {
-                    return Some(Err(anyhow::anyhow!("a line exceeds {MAX_LINE_BYTES} bytes")));
-                }
-                Ok(_) if line.trim_ascii().is_empty() => {}
-                Ok(_) => return Some(Ok(object(&line, &names))),
-                Err(error) => return Some(Err(error.into())),
-            }
-        }
-    });
-    Ok(Source { chunks: chunks(rows, wanted, lists), rows: None, schema: empty(wanted, lists)? })
-}
-
-fn object(line: &[u8], names: &[String]) -> Row {
-    let bad = |reason: String| Row::Bad {
-        reason,
-        data: String::from_utf8_lossy(line.trim_ascii()).into_owned(),
-    };
-    let object: Map<String, Value> = match serde_json::from_slice(line) {
-        Ok(object) => object,
-        Err(error) => return bad(format!("not a JSON object: {error}")),
-    };
-    let cells = names.iter().map(|name| {
-        cell(object.get(name)).map_err(|problem| format!("column '{name}': {problem}"))
-    });
-    match cells.collect() {
-        Ok(cells) => Row::Good(cells),
-        Err(reason) => bad(reason),
-    }
-}
-
-fn cell(value: Option<&Value>) -> Result<Cell, String> {
-    Ok(match value {
-        None | Some(Value::Null) => Cell::Null,
-        Some(Value::Bool(value)) => Cell::Text(value.to_string()),
-        Some(Value::Number(value)) => Cell::Text(value.to_string()),
-        Some(Value::String(text)) => Cell::Text(text.clone()),
-        Some(Value::Array(values)) => {
-            let numbers = values.iter().map(Value::as_f64).collect::<Option<_>>();
-            Cell::List(numbers.ok_or("expected a list of numbers only")?)
-        }
-        Some(Value::Object(_)) => return Err("expected a value, found an object".to_owned()),
-    })
-}
-
-/// The columns that chunks will have.
-fn empty(wanted: &[String], lists: &[String]) -> Result<SchemaRef> {
-    Ok(Builder::new(&columns(wanted, lists)).finish()?.batch.schema())
-}
-
-/// The columns to read, and whether each holds lists.
-fn columns(wanted: &[String], lists: &[String]) -> Vec<(String, bool)> {
-    wanted.iter().map(|name| (name.clone(), lists.contains(name))).collect()
+    List(Vec<Option<Number>>),
 }
 
 /// Groups rows into chunks.
+pub(super) fn source(
+    rows: impl Iterator<Item = Result<Row>> + 'static,
+    wanted: &[String],
+    lists: &[ListColumn],
+) -> Result<Source> {
+    let kind = |name: &String| match lists.iter().find(|list| list.name == *name) {
+        None => Kind::Text,
+        Some(list) if list.is_integer => Kind::Texts,
+        Some(_) => Kind::Floats,
+    };
+    let columns: Vec<(String, Kind)> =
+        wanted.iter().map(|name| (name.clone(), kind(name))).collect();
+    let schema = Builder::new(&columns).finish()?.batch.schema();
+    Ok(Source { chunks: chunks(rows, columns), rows: None, schema })
+}
+
 fn chunks(
     mut rows: impl Iterator<Item = Result<Row>> + 'static,
-    wanted: &[String],
-    lists: &[String],
+    columns: Vec<(String, Kind)>,
 ) -> Box<dyn Iterator<Item = Result<Chunk>>> {
-    let columns = columns(wanted, lists);
     let mut next = 0;
     Box::new(std::iter::from_fn(move || {
         let mut chunk = Builder::new(&columns);
-        for row in rows.by_ref().take(CHUNK_ROWS) {
-            match row {
-                Ok(row) => chunk.push(row, next),
-                Err(error) => return Some(Err(error)),
+        let (end, mut bytes) = (next + CHUNK_ROWS as u64, 0);
+        while next < end && bytes < CHUNK_BYTES {
+            match rows.next() {
+                Some(Ok(row)) => {
+                    bytes += row.bytes;
+                    chunk.push(row, next);
+                }
+                Some(Err(error)) => return Some(Err(error)),
+                None => break,
             }
             next += 1;
         }
@@ -136,68 +75,104 @@ fn chunks(
     }))
 }
 
+/// What a column holds.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Text,
+    /// Lists of numbers.
+    Floats,
+    /// Lists of numbers as they are written.
+    Texts,
+}
+
 enum Column {
     Text(StringBuilder),
-    List(ListBuilder<Float64Builder>),
+    Floats(ListBuilder<Float64Builder>),
+    Texts(ListBuilder<StringBuilder>),
+}
+
+impl Column {
+    fn new(kind: Kind) -> Column {
+        match kind {
+            Kind::Text => Column::Text(StringBuilder::new()),
+            Kind::Floats => Column::Floats(ListBuilder::new(Float64Builder::new())),
+            Kind::Texts => Column::Texts(ListBuilder::new(StringBuilder::new())),
+        }
+    }
+
+    fn fits(&self, cell: &Cell) -> bool {
+        match cell {
+            Cell::Null => true,
+            Cell::Text(_) => matches!(self, Column::Text(_)),
+            Cell::List(_) => !matches!(self, Column::Text(_)),
+        }
+    }
+
+    /// Adds a cell that fits.
+    fn push(&mut self, cell: Cell) {
+        match (self, cell) {
+            (Column::Text(column), Cell::Text(text)) => column.append_value(text),
+            (Column::Text(column), _) => column.append_null(),
+            (Column::Floats(column), Cell::List(values)) => {
+                column.append_value(values.into_iter().map(|value| value?.as_f64()));
+            }
+            (Column::Floats(column), _) => column.append_null(),
+            (Column::Texts(column), Cell::List(values)) => {
+                let texts = values.into_iter().map(|value| value.map(|value| value.to_string()));
+                column.append_value(texts);
+            }
+            (Column::Texts(column), _) => column.append_null(),
+        }
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        match self {
+            Column::Text(column) => Arc::new(column.finish()),
+            Column::Floats(column) => Arc::new(column.finish()),
+            Column::Texts(column) => Arc::new(column.finish()),
+        }
+    }
 }
 
 /// A chunk in the making.
 struct Builder<'a> {
-    names: &'a [(String, bool)],
+    names: &'a [(String, Kind)],
     columns: Vec<Column>,
-    rows: Vec<u64>,
+    rows: Vec<Place>,
     bad: Vec<BadRow>,
 }
 
 impl Builder<'_> {
-    fn new(names: &[(String, bool)]) -> Builder<'_> {
-        let column = |(_, is_list): &(String, bool)| match is_list {
-            true => Column::List(ListBuilder::new(Float64Builder::new())),
-            false => Column::Text(StringBuilder::new()),
-        };
-        let columns = names.iter().map(column).collect();
+    fn new(names: &[(String, Kind)]) -> Builder<'_> {
+        let columns = names.iter().map(|&(_, kind)| Column::new(kind)).collect();
         Builder { names, columns, rows: Vec::new(), bad: Vec::new() }
     }
 
     fn push(&mut self, row: Row, number: u64) {
-        let cells = match row {
-            Row::Good(cells) => cells,
-            Row::Bad { reason, data } => {
-                return self.bad.push(BadRow { row: number, reason, data });
+        match row.cells.and_then(|cells| self.fitting(cells)) {
+            Ok(cells) => {
+                self.rows.push(Place { row: number, line: row.data });
+                self.columns.iter_mut().zip(cells).for_each(|(column, cell)| column.push(cell));
             }
-        };
-        let misfit = self.columns.iter().zip(&cells).zip(self.names).find(|((column, cell), _)| {
-            matches!(
-                (column, cell),
-                (Column::Text(_), Cell::List(_)) | (Column::List(_), Cell::Text(_))
-            )
-        });
-        if let Some(((column, _), (name, _))) = misfit {
-            let expected = if matches!(column, Column::List(_)) { "a list" } else { "one value" };
-            let reason = format!("column '{name}': expected {expected}");
-            return self.bad.push(BadRow { row: number, reason, data: String::new() });
-        }
-        self.rows.push(number);
-        for (column, cell) in self.columns.iter_mut().zip(cells) {
-            match (column, cell) {
-                (Column::Text(column), Cell::Text(text)) => column.append_value(text),
-                (Column::Text(column), _) => column.append_null(),
-                (Column::List(column), Cell::List(values)) => {
-                    column.append_value(values.into_iter().map(Some));
-                }
-                (Column::List(column), _) => column.append_null(),
+            Err(reason) => {
+                let data = row.data.unwrap_or_else(|| RowData::text(b"", 0));
+                self.bad.push(BadRow { row: number, reason, data });
             }
         }
     }
 
+    fn fitting(&self, cells: Vec<Cell>) -> Result<Vec<Cell>, String> {
+        let columns = self.columns.iter().zip(self.names);
+        let misfit = columns.zip(&cells).find(|((column, _), cell)| !column.fits(cell));
+        let Some(((column, (name, _)), _)) = misfit else { return Ok(cells) };
+        Err(match column {
+            Column::Text(_) => format!("column '{name}': expected one value, found a list"),
+            _ => format!("column '{name}': expected a list, found one value"),
+        })
+    }
+
     fn finish(mut self) -> Result<Chunk> {
-        let array = |column: &mut Column| -> ArrayRef {
-            match column {
-                Column::Text(column) => Arc::new(column.finish()),
-                Column::List(column) => Arc::new(column.finish()),
-            }
-        };
-        let arrays: Vec<ArrayRef> = self.columns.iter_mut().map(array).collect();
+        let arrays: Vec<ArrayRef> = self.columns.iter_mut().map(Column::finish).collect();
         let fields = self.names.iter().zip(&arrays);
         let fields =
             fields.map(|((name, _), array)| Field::new(name, array.data_type().clone(), true));
@@ -206,5 +181,20 @@ impl Builder<'_> {
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows.len()));
         let batch = RecordBatch::try_new_with_options(schema, arrays, &options)?;
         Ok(Chunk { batch, rows: self.rows, bad: self.bad })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_of_long_rows_have_few_of_them() {
+        let row = |_| Ok(Row { cells: Ok(vec![Cell::Null]), data: None, bytes: CHUNK_BYTES / 3 });
+        let source = source((0..6).map(row), &["x".to_owned()], &[]).unwrap();
+        let places = source.chunks.map(|chunk| chunk.unwrap().rows);
+        let rows: Vec<Vec<u64>> =
+            places.map(|places| places.iter().map(|place| place.row).collect()).collect();
+        assert_eq!(rows, [vec![0, 1, 2, 3], vec![4, 5]]);
     }
 }
