@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tower_service::Service;
 
 use super::reply::Fault;
+use super::unread;
 use crate::metrics::{HttpMethod, Metrics};
 use crate::serving::Server;
 
@@ -40,6 +41,7 @@ impl Handler {
         let id = given_id(request.headers()).unwrap_or_else(|| self.ids.next());
         let log = tracing::enabled!(tracing::Level::DEBUG).then(|| LogLine::of(&request));
         let mut router = self.router;
+        let (request, rest) = unread::guard(request);
         let mut guard = Counted { metrics: &self.server.metrics, method, begun, code: 499 };
         let mut response = match router.call(request).await {
             Ok(response) => response,
@@ -55,6 +57,7 @@ impl Handler {
             tracing::error!(request_id, problem, "request failed");
         }
         response.headers_mut().insert(REQUEST_ID, id);
+        rest.discard(&mut response, &self.server.limits).await;
         response
     }
 }

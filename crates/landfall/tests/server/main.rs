@@ -24,3 +24,4 @@ mod startup;
 mod steps;
 mod streams;
 mod tensorflow;
+mod unread;
