@@ -14,6 +14,7 @@ mod grpc;
 mod hostile;
 mod isolation;
 mod limits;
+mod logs;
 mod metrics;
 mod observed;
 mod open_inference;
