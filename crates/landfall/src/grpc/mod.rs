@@ -42,7 +42,9 @@ pub fn handler(server: Arc<Server>) -> Handler {
         .max_decoding_message_size(limit)
         .max_encoding_message_size(usize::MAX)
         .accept_compressed(CompressionEncoding::Gzip)
-        .send_compressed(CompressionEncoding::Gzip);
+        .accept_compressed(CompressionEncoding::Deflate)
+        .send_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Deflate);
     let health = HealthServer::new(health::Checks::new(Arc::clone(&server)));
     let router = Routes::new(inference).add_service(health).prepare().into_axum_router();
     Handler { router, server, read_timeout }
