@@ -249,11 +249,11 @@ fn tensor(
 
 fn read_data(reader: &mut Reader<'_>, name: &str, dtype: DType) -> Result<Array> {
     let fail = |error| match error {
-        ArrayError::Form(problem) => DecodeError::input(name, problem),
         ArrayError::Text(DecodeError::Json { offset, problem }) => {
             DecodeError::input(name, format!("{problem} (byte {offset} of the JSON)"))
         }
         ArrayError::Text(other) => other,
+        other => DecodeError::input(name, other),
     };
     let mut array = Array::new(dtype).map_err(fail)?;
     array.read(reader).map_err(fail)?;

@@ -138,7 +138,7 @@ fn rows(reader: &mut Reader<'_>, signature: &Signature) -> Result<Vec<(String, T
     Ok(inputs)
 }
 
-pub(super) fn push_row<'s>(
+fn push_row<'s>(
     reader: &mut Reader<'_>,
     spec: &'s TensorSpec,
     row: usize,
