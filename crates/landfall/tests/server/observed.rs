@@ -51,7 +51,8 @@ async fn malformed_requests_are_400_and_name_the_fault() {
         assert!(message.contains(expected), "{body}: {message}");
     }
     let empty = post(server.http(), INFER, "").await.error(400);
-    assert!(empty.contains("has 0 bytes, expected 16"), "{empty}");
+    assert!(empty.contains("the body is empty; expected JSON"), "{empty}");
+    assert!(empty.contains("inference-header-content-length: 0"), "{empty}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

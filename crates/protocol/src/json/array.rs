@@ -31,6 +31,19 @@ impl fmt::Display for ArrayError {
     }
 }
 
+impl ArrayError {
+    /// The same, as what is wrong with one input of a request.
+    pub(crate) fn of_input(self, input: &str) -> DecodeError {
+        match self {
+            ArrayError::Text(DecodeError::Json { offset, problem }) => {
+                DecodeError::input(input, format!("{problem} (byte {offset} of the JSON)"))
+            }
+            ArrayError::Text(other) => other,
+            other => DecodeError::input(input, other),
+        }
+    }
+}
+
 impl From<DecodeError> for ArrayError {
     fn from(error: DecodeError) -> ArrayError {
         ArrayError::Text(error)
