@@ -35,7 +35,7 @@ def test_health_metadata_and_config(client):
     assert {"identity", "add", "text"} <= names
 
 
-@pytest.mark.parametrize("coding", [None, "gzip"])
+@pytest.mark.parametrize("coding", [None, "gzip", "deflate"])
 def test_infer(client, rows, coding):
     given = [tensor("a", rows), tensor("b", rows)]
     reply = client.infer("add", given, request_id="a1", compression_algorithm=coding)

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// Text that is not JSON, or JSON of another form than the one documented.
+    /// Text that is not JSON, or has another kind of value in some place than is expected there.
     #[error("malformed JSON at byte {offset}: {problem}")]
     Json {
         /// Where in the JSON text.

@@ -12,7 +12,7 @@ const MAX_ELEMENTS: usize = 64;
 
 /// A shell command that sends one request of zeros (or a placeholder text or file) to a model.
 pub fn example_request(servable: &Servable, address: SocketAddr) -> String {
-    let model = servable.name();
+    let model = url_encoded(servable.name());
     let url = format!("http://{address}/v2/models/{model}/infer");
     let inputs = &servable.signature().inputs;
     if let [spec] = inputs.as_slice() {
@@ -35,7 +35,27 @@ pub fn example_request(servable: &Servable, address: SocketAddr) -> String {
         return format!("curl -s http://{address}/v2/models/{model}");
     }
     let inputs: Vec<Value> = inputs.iter().map(input).collect();
-    format!("curl -s {url} -d '{}'", json!({"inputs": inputs}))
+    format!("curl -s {url} -d {}", quoted(&json!({"inputs": inputs}).to_string()))
+}
+
+/// Text as one word of a shell. A quote ends what is quoted, so it stands between two such parts.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Text as one part of a URL's path: all but unreserved characters encoded (RFC 3986 section 2).
+/// Nothing of the result means anything to a shell.
+fn url_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 fn extents(spec: &TensorSpec) -> Vec<usize> {
@@ -59,4 +79,17 @@ fn input(spec: &TensorSpec) -> Value {
     json!({
         "name": spec.name, "datatype": spec.dtype.protocol_name(), "shape": shape, "data": data,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_paths_keep_their_text() {
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(url_encoded("flights-2.1_a~b"), "flights-2.1_a~b");
+        assert_eq!(url_encoded("od d"), "od%20d");
+        assert_eq!(url_encoded("a?b#c%\u{e9}"), "a%3Fb%23c%25%C3%A9");
+    }
 }

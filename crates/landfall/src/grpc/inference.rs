@@ -7,6 +7,7 @@ use landfall_protocol::inference::{ModelInferRequest, ModelInferResponse};
 use landfall_protocol::oip::{decode_grpc, encode_grpc};
 use tonic::{Code, Status};
 
+use super::call::Call;
 use super::status::{of_decoding, of_prediction};
 use crate::metrics::{GrpcMethod, Metrics};
 use crate::serving::{Choice, Server, infer as run};
@@ -14,6 +15,7 @@ use crate::serving::{Choice, Server, infer as run};
 /// Predicts. Dropping the future takes the request out of the queue.
 pub(super) async fn infer(
     server: &Arc<Server>,
+    call: &Call,
     method: GrpcMethod,
     message: ModelInferRequest,
     key: Option<String>,
@@ -21,6 +23,9 @@ pub(super) async fn infer(
     let mut counted =
         Counted { metrics: &server.metrics, method, code: Code::Cancelled, begun: Instant::now() };
     let result = infer_uncounted(server, message, key).await;
+    if let Err(status) = &result {
+        call.note_fault(status);
+    }
     counted.code = result.as_ref().err().map_or(Code::Ok, Status::code);
     result
 }

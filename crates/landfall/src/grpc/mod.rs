@@ -1,6 +1,7 @@
 //! The gRPC listener: `inference.GRPCInferenceService` and `grpc.health.v1.Health`.
 
 mod body;
+mod call;
 mod deadline;
 mod health;
 mod inference;
@@ -22,6 +23,7 @@ use tonic::service::Routes;
 use tower_service::Service;
 
 use body::TimedBody;
+use call::Call;
 
 use crate::serving::{Limits, Server};
 
@@ -29,6 +31,7 @@ use crate::serving::{Limits, Server};
 #[derive(Clone)]
 pub struct Handler {
     router: Router,
+    server: Arc<Server>,
     read_timeout: Duration,
 }
 
@@ -39,18 +42,24 @@ pub fn handler(server: Arc<Server>) -> Handler {
         .max_decoding_message_size(limit)
         .max_encoding_message_size(usize::MAX)
         .accept_compressed(CompressionEncoding::Gzip)
-        .send_compressed(CompressionEncoding::Gzip);
-    let health = HealthServer::new(health::Checks::new(server));
+        .accept_compressed(CompressionEncoding::Deflate)
+        .send_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Deflate);
+    let health = HealthServer::new(health::Checks::new(Arc::clone(&server)));
     let router = Routes::new(inference).add_service(health).prepare().into_axum_router();
-    Handler { router, read_timeout }
+    Handler { router, server, read_timeout }
 }
 
 impl Handler {
     /// Answers one call; never fails.
-    pub async fn handle(mut self, request: Request<Incoming>) -> Response<Body> {
+    pub async fn handle(mut self, mut request: Request<Incoming>) -> Response<Body> {
+        let call = Call::begin(&mut request, &self.server.request_ids);
         let limit = deadline::timeout(request.headers());
         let (parts, body) = request.into_parts();
         let body = TimedBody::new(body, parts.uri.path(), self.read_timeout);
-        deadline::within(limit, self.router.call(Request::from_parts(parts, body))).await
+        let answer = self.router.call(Request::from_parts(parts, body));
+        let mut response = deadline::within(limit, answer).await;
+        call.end(&mut response);
+        response
     }
 }

@@ -6,15 +6,16 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use landfall_protocol::inference::{
     ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
+use super::call::Call;
 use super::deadline;
 use super::inference::infer;
 use crate::metrics::GrpcMethod;
@@ -30,13 +31,14 @@ type Reply = Result<ModelStreamInferResponse, Status>;
 /// stream with its status; otherwise errors are messages of the stream.
 pub(super) fn answer(
     server: Arc<Server>,
+    call: Arc<Call>,
     requests: Streaming<ModelInferRequest>,
     limit: Option<Duration>,
     errors_end_it: bool,
 ) -> ReceiverStream<Reply> {
     let (replies, stream) = mpsc::channel(IN_FLIGHT);
     let (order, answers) = mpsc::channel(IN_FLIGHT);
-    tokio::spawn(take_requests(server, requests, limit, order));
+    tokio::spawn(take_requests(server, call, requests, limit, order));
     tokio::spawn(send_replies(answers, replies, errors_end_it));
     ReceiverStream::new(stream)
 }
@@ -51,6 +53,7 @@ enum Next {
 
 async fn take_requests(
     server: Arc<Server>,
+    call: Arc<Call>,
     mut requests: Streaming<ModelInferRequest>,
     limit: Option<Duration>,
     order: mpsc::Sender<Next>,
@@ -86,19 +89,22 @@ async fn take_requests(
         if order.send(Next::Answer(receiver)).await.is_err() {
             break;
         }
-        let server = Arc::clone(&server);
+        let (server, call) = (Arc::clone(&server), Arc::clone(&call));
         tokio::spawn(async move {
-            let id = request.id.clone();
             tokio::select! {
-                answer = infer(&server, GrpcMethod::StreamInfer, request, None) => {
-                    let answer = answer.map_err(|status| with_id(status, &id));
-                    drop(sender.send(answer));
-                }
+                answer = answer_one(&server, &call, request) => drop(sender.send(answer)),
                 // The client closed the stream: dropping the prediction cancels it.
                 () = sender.closed() => {}
             }
         });
     }
+}
+
+async fn answer_one(server: &Arc<Server>, call: &Call, request: ModelInferRequest) -> Answer {
+    let (begun, id, model) = (Instant::now(), request.id.clone(), request.model_name.clone());
+    let answer = infer(server, call, GrpcMethod::StreamInfer, request, None).await;
+    call.end_message(&model, &id, answer.as_ref().err().map_or(Code::Ok, Status::code), begun);
+    answer.map_err(|status| with_id(status, &id))
 }
 
 /// Clients of a stream tell failures apart by the id in the message.

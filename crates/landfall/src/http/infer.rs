@@ -74,7 +74,10 @@ fn decode(
 ) -> Result<InferRequest, Problem> {
     let Some(value) = length else {
         if body.is_empty() {
-            return Ok(decode_raw_body(body, signature)?);
+            return Err(Problem::bad_request(format!(
+                "the body is empty; expected JSON, or with the header {HEADER_LENGTH}: 0 the bytes \
+                 of the one input"
+            )));
         }
         return Ok(decode_json(body, &[], signature)?);
     };

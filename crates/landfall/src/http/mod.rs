@@ -13,6 +13,7 @@ mod reply;
 mod repository;
 mod service;
 mod tfserving;
+mod unread;
 
 use std::sync::Arc;
 

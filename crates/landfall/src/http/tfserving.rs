@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use landfall_graph::{DimSpec, TensorSpec};
-use landfall_predict::{Servable, VersionState};
+use landfall_predict::{Servable, VersionState, VersionStatus};
 use landfall_protocol::oip::InferRequest;
 use landfall_protocol::tfs::{self, PredictRequest};
 use landfall_tensor::DType;
@@ -16,8 +16,10 @@ use serde_json::{Map, Value, json};
 
 use super::body::{read_body, work_over};
 use super::path::Path;
-use super::reply::{JSON, Problem, compressed_reply, json_reply};
+use super::reply::{JSON, Problem, compressed_reply, json_reply, method_not_allowed};
 use crate::serving::{Choice, Server, infer as run};
+
+const VERBS: [&str; 3] = ["predict", "classify", "regress"];
 
 /// A model, perhaps with a version or label. In requests to predict the last part ends in a verb.
 #[derive(Debug, Deserialize)]
@@ -35,6 +37,16 @@ impl TfPath {
             return Ok(Choice::Label(label.clone()));
         }
         Ok(Choice::of_version(self.version.as_deref().unwrap_or_default())?)
+    }
+
+    fn is_model_alone(&self) -> bool {
+        self.version.is_none() && self.label.is_none()
+    }
+
+    /// Whether the last part ends in what only a request to predict ends in.
+    fn ends_in_verb(&self) -> bool {
+        let last = self.label.as_ref().or(self.version.as_ref()).unwrap_or(&self.model);
+        last.rsplit_once(':').is_some_and(|(_, verb)| VERBS.contains(&verb))
     }
 
     /// Cuts the verb off the last part.
@@ -56,7 +68,15 @@ pub(super) async fn list(State(server): State<Arc<Server>>) -> Response {
 pub(super) async fn status(
     State(server): State<Arc<Server>>,
     Path(path): Path<TfPath>,
+    method: Method,
+    uri: Uri,
 ) -> Result<Response, Problem> {
+    let is_model = path.is_model_alone() && server.catalog.statuses(&path.model).is_some();
+    if path.ends_in_verb() && !is_model {
+        let mut response = method_not_allowed(method, uri).await.into_response();
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        return Ok(response);
+    }
     let wanted = match path.choice()? {
         Choice::Default => None,
         Choice::Version(version) => Some(version),
@@ -82,13 +102,25 @@ pub(super) async fn status(
         })
         .collect();
     if entries.is_empty() {
-        let message = format!("no versions of model '{}' found", path.model);
+        let message = nothing_found(&path.model, wanted, &statuses);
         return Err(Problem::new(StatusCode::NOT_FOUND, message));
     }
     let ready = !server.catalog.ready_versions(&path.model).is_empty();
     Ok(json_reply(&json!({
         "model_version_status": entries, "name": path.model, "ready": ready,
     })))
+}
+
+fn nothing_found(model: &str, wanted: Option<u64>, statuses: &[VersionStatus]) -> String {
+    let versions: Vec<String> =
+        statuses.iter().filter_map(|status| Some(status.version?.to_string())).collect();
+    match wanted {
+        Some(version) if !versions.is_empty() => {
+            let versions = versions.join(", ");
+            format!("model '{model}' has no version {version}; it has {versions}")
+        }
+        _ => format!("no versions of model '{model}' found"),
+    }
 }
 
 pub(super) async fn metadata(

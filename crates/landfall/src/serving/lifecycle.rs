@@ -9,13 +9,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::workers::Workers;
-use crate::clock::MachineClock;
+use crate::clock::{MachineClock, epoch_ms};
 use crate::config::ServeConfig;
 use crate::http::Audience;
 use crate::loading::OpenModel;
 use crate::metrics::Metrics;
 use crate::repository::{Repository, Watcher};
-use crate::serving::{Health, Listeners, Protocol, Server, serve_connections};
+use crate::serving::{Health, Listeners, Protocol, RequestIds, Server, serve_connections};
 use crate::{admin, grpc, http};
 
 /// A server that is running.
@@ -48,6 +48,7 @@ pub async fn start(config: &ServeConfig, opener: Arc<dyn OpenModel>) -> anyhow::
         repository: Arc::clone(&repository),
         health: Health::default(),
         metrics: Metrics::default(),
+        request_ids: RequestIds::new(epoch_ms(), std::process::id()),
         limits: config.limits,
         repository_control: config.repository_control,
     });

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
+use http::header;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -122,7 +123,7 @@ pub async fn serve_connections<F, R>(
         let Some((stream, permit)) = accepted else { break };
         let (builder, stop, handle) = (builder.clone(), stop.clone(), handle.clone());
         workers.spawn(stream, move |stream| async move {
-            let socket = Socket::new(stream, limits.idle_timeout);
+            let socket = Socket::new(stream, &limits);
             serve_connection(socket, builder, stop, handle).await;
             drop(permit);
         });
@@ -171,10 +172,18 @@ async fn serve_connection<F, R>(
 {
     let activity = Activity { written: socket.written(), open: Arc::default() };
     let open = Arc::clone(&activity.open);
+    let is_sending = socket.is_sending();
     let service = hyper::service::service_fn(move |request| {
-        let open = Open::new(&open);
+        let (open, is_sending) = (Open::new(&open), Arc::clone(&is_sending));
         let reply = handle(request);
-        async move { Ok::<_, Infallible>(reply.await.map(|body| Counted { body, _open: open })) }
+        async move {
+            let reply = reply.await;
+            // A handler says so when it has not read the whole request.
+            if reply.headers().get(header::CONNECTION).is_some_and(|value| value == "close") {
+                is_sending.store(true, Ordering::Relaxed);
+            }
+            Ok::<_, Infallible>(reply.map(|body| Counted { body, _open: open }))
+        }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
     let ended = tokio::select! {

@@ -5,6 +5,7 @@ mod infer;
 mod lifecycle;
 mod listen;
 mod model_config;
+mod request_id;
 mod socket;
 mod statistics;
 mod workers;
@@ -22,6 +23,7 @@ pub use infer::{Choice, InferOutcome, infer};
 pub use lifecycle::{Abandoned, Running, start};
 pub use listen::{Listeners, Protocol, serve_connections};
 pub use model_config::{config_json, config_message, metadata_shape};
+pub use request_id::{REQUEST_ID, RequestIds};
 pub use statistics::{statistics_json, statistics_messages};
 
 /// The protocol extensions that work here, as server metadata lists them.
@@ -90,6 +92,8 @@ pub struct Server {
     pub health: Health,
     /// Request counters.
     pub metrics: Metrics,
+    /// Names for requests that come without.
+    pub request_ids: RequestIds,
     /// Bounds on requests.
     pub limits: Limits,
     /// Who may load and unload.

@@ -1,6 +1,8 @@
 //! The operator's listener.
 
-use crate::client::{get, send};
+use landfall::admin::example_request;
+
+use crate::client::{get, post, send};
 use crate::harness::serve;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -25,4 +27,28 @@ async fn other_sites_cannot_use_the_operators_browser() {
     let path = "/v2/repository/models/identity/unload";
     assert_eq!(send(server.admin(), "POST", path, &headers, b"").await.status, 403);
     assert_eq!(get(server.http(), "/v2/models/identity/ready").await.status, 200);
+}
+
+/// The words that a shell makes of a line that calls curl.
+fn words(line: &str) -> Vec<String> {
+    let script = format!("curl() {{ printf '%s\\n' \"$@\"; }}; {line}");
+    let done = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    String::from_utf8(done.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_line_to_try_works_for_every_name() {
+    let names = ["identity", "od d", "a?b#c%", "it's", "$HOME;`x`&", "\u{e9}"];
+    let server = serve(&names.map(|name| (name, "identity"))).await;
+    let servables = server.running.server.catalog.servables();
+    assert_eq!(servables.len(), names.len());
+    for servable in servables {
+        let line = example_request(&servable, server.http());
+        let words = words(&line);
+        let [_, url, _, body] = words.as_slice() else { panic!("{line}: {words:?}") };
+        let path = url.strip_prefix(&format!("http://{}", server.http())).unwrap();
+        let reply = post(server.http(), path, body).await;
+        assert_eq!(reply.status, 200, "{line}");
+        assert_eq!(reply.json()["model_name"], **servable.name(), "{line}");
+    }
 }

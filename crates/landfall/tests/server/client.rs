@@ -43,9 +43,36 @@ pub(crate) async fn send(
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(&request(method, path, headers, body)).await.unwrap();
     let mut bytes = Vec::new();
-    // A server that refuses a long body may reset the connection after its reply.
-    let _ = stream.read_to_end(&mut bytes).await;
+    stream.read_to_end(&mut bytes).await.unwrap();
     parse(&bytes)
+}
+
+/// Sends one request on a connection that stays open, head and body apart, and reads the reply.
+pub(crate) async fn exchange(
+    stream: &mut TcpStream,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Reply {
+    let bytes = request(method, path, headers, body);
+    let head = String::from_utf8(bytes[..bytes.len() - body.len()].to_vec()).unwrap();
+    stream.write_all(head.replace("Connection: close\r\n", "").as_bytes()).await.unwrap();
+    stream.write_all(body).await.unwrap();
+    read_reply(stream).await
+}
+
+/// Reads one reply of a connection that may stay open.
+pub(crate) async fn read_reply(stream: &mut TcpStream) -> Reply {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"\r\n\r\n") {
+        bytes.push(stream.read_u8().await.unwrap());
+    }
+    let mut reply = parse(&bytes);
+    let length = reply.header("content-length").map_or(0, |text| text.parse().unwrap());
+    reply.body = vec![0; length];
+    stream.read_exact(&mut reply.body).await.unwrap();
+    reply
 }
 
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Reply {

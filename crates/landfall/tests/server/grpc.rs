@@ -63,17 +63,16 @@ async fn health_and_metadata() {
 async fn raw_and_typed_tensors_plain_and_compressed() {
     let server = serve(&[("identity", "identity")]).await;
     let mut plain = client(&server).await;
-    let mut gzip = client(&server)
-        .await
-        .send_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Gzip);
+    let coded = |coding| plain.clone().send_compressed(coding).accept_compressed(coding);
+    let mut gzip = coded(CompressionEncoding::Gzip);
+    let mut deflate = coded(CompressionEncoding::Deflate);
     let mut typed = infer_request("identity");
     typed.raw_input_contents.clear();
     typed.inputs[0].contents = Some(InferTensorContents {
         fp32_contents: vec![1.0, 2.0, 3.0, 4.0],
         ..InferTensorContents::default()
     });
-    for client in [&mut plain, &mut gzip] {
+    for client in [&mut plain, &mut gzip, &mut deflate] {
         for request in [infer_request("identity"), typed.clone()] {
             let reply = client.model_infer(request).await.unwrap().into_inner();
             assert_eq!((reply.id.as_str(), reply.model_version.as_str()), ("7", "1"));
@@ -86,7 +85,7 @@ async fn raw_and_typed_tensors_plain_and_compressed() {
     }
     let request = ModelStatisticsRequest { name: "identity".into(), version: String::new() };
     let statistics = plain.model_statistics(request).await.unwrap().into_inner();
-    assert_eq!(statistics.model_stats[0].inference_count, 4);
+    assert_eq!(statistics.model_stats[0].inference_count, 6);
 }
 
 #[tokio::test(flavor = "multi_thread")]

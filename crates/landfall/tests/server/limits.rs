@@ -99,6 +99,8 @@ async fn a_slow_sender_is_cut_off() {
     let mut reply = Vec::new();
     let read = stream.read_to_end(&mut reply);
     tokio::time::timeout(Duration::from_secs(5), read).await.unwrap().unwrap();
-    assert!(reply.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&reply));
+    let reply = String::from_utf8(reply).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 408"), "{reply}");
+    assert!(reply.contains("\r\nconnection: close\r\n"), "{reply}");
     assert_eq!(get(server.http(), "/v2/health/live").await.status, 200);
 }

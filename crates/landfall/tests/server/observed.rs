@@ -1,5 +1,7 @@
 //! The cases that clients of other servers rely on: status codes and error bodies.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use crate::client::{get, post, send};
@@ -49,7 +51,8 @@ async fn malformed_requests_are_400_and_name_the_fault() {
         assert!(message.contains(expected), "{body}: {message}");
     }
     let empty = post(server.http(), INFER, "").await.error(400);
-    assert!(empty.contains("has 0 bytes, expected 16"), "{empty}");
+    assert!(empty.contains("the body is empty; expected JSON"), "{empty}");
+    assert!(empty.contains("inference-header-content-length: 0"), "{empty}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,4 +130,18 @@ async fn request_ids_come_back_or_are_given() {
     let second = get(server.http(), "/v2").await;
     assert!(first.header("x-request-id").unwrap().len() < 100);
     assert_ne!(first.header("x-request-id"), second.header("x-request-id"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_give_different_request_ids() {
+    let server = serve(&[("identity", "identity")]).await;
+    let (mut processes, mut counts) = (BTreeSet::new(), BTreeSet::new());
+    for address in [server.http(), server.admin(), server.http(), server.admin()] {
+        let reply = get(address, "/v2").await;
+        let (process, count) = reply.header("x-request-id").unwrap().split_once('-').unwrap();
+        processes.insert(process.to_owned());
+        counts.insert(count.to_owned());
+    }
+    // Started within one millisecond, two counters would give the same ids.
+    assert_eq!((processes.len(), counts.len()), (1, 4), "{processes:?} {counts:?}");
 }

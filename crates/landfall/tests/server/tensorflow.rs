@@ -39,6 +39,15 @@ async fn labels_name_versions() {
     assert_eq!(status["model_version_status"][0]["state"], "AVAILABLE");
     let all = get(server.http(), "/v1/models/m").await.json();
     assert_eq!(all["model_version_status"].as_array().unwrap().len(), 2);
+    let absent = get(server.http(), "/v1/models/m/versions/9").await;
+    assert_eq!(absent.error(404), "model 'm' has no version 9; it has 1, 2");
+    let absent = get(server.http(), "/v1/models/nope/versions/9").await;
+    assert_eq!(absent.error(404), "no versions of model 'nope' found");
+    for path in ["/v1/models/m:predict", "/v1/models/m/versions/1:predict"] {
+        let wrong = get(server.http(), path).await;
+        assert_eq!(wrong.header("allow"), Some("POST"));
+        assert_eq!(wrong.error(405), format!("method GET is not allowed on {path}"));
+    }
     let metadata = get(server.http(), "/v1/models/m/versions/1/metadata").await.json();
     let definition = &metadata["metadata"]["signature_def"]["signature_def"]["serving_default"];
     assert_eq!(definition["inputs"]["x"]["dtype"], "DT_FLOAT");

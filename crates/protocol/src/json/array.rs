@@ -15,6 +15,8 @@ pub enum ArrayError {
     Text(DecodeError),
     /// The array is ragged, too deep, or has another shape than stated.
     Form(String),
+    /// A value of a table is missing, and the datatype has nothing to stand for that.
+    Missing(DType),
 }
 
 impl fmt::Display for ArrayError {
@@ -22,6 +24,22 @@ impl fmt::Display for ArrayError {
         match self {
             ArrayError::Text(error) => error.fmt(f),
             ArrayError::Form(problem) => f.write_str(problem),
+            ArrayError::Missing(dtype) => {
+                write!(f, "is null, and {} has no missing value", dtype.protocol_name())
+            }
+        }
+    }
+}
+
+impl ArrayError {
+    /// The same, as what is wrong with one input of a request.
+    pub(crate) fn of_input(self, input: &str) -> DecodeError {
+        match self {
+            ArrayError::Text(DecodeError::Json { offset, problem }) => {
+                DecodeError::input(input, format!("{problem} (byte {offset} of the JSON)"))
+            }
+            ArrayError::Text(other) => other,
+            other => DecodeError::input(input, other),
         }
     }
 }
@@ -33,6 +51,9 @@ impl From<DecodeError> for ArrayError {
 }
 
 type Result<T> = std::result::Result<T, ArrayError>;
+
+/// Up to here, 2^53, a double tells whole numbers apart.
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 enum Elements {
     F32(Vec<f32>),
@@ -54,14 +75,31 @@ enum Elements {
 
 /// Elements collected from one or more nested arrays of the same form.
 pub struct Array {
+    dtype: DType,
     elements: Elements,
     /// Extent of every axis seen so far, outermost first.
     dims: Vec<usize>,
     /// Whether the first innermost value has been reached, which fixes the rank.
     rank_known: bool,
+    numbers: Numbers,
+}
+
+/// What may stand for a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    /// What the datatype's own text is.
+    Strict,
+    /// What tables write: `null` for a value that is missing, and 1.0 or 1e3 for integers.
+    OfTable,
 }
 
 impl Array {
+    /// An empty collection that takes numbers as tables write them. Missing values are NaN; a
+    /// datatype without one refuses them.
+    pub fn of_table(dtype: DType) -> Result<Array> {
+        Ok(Array { numbers: Numbers::OfTable, ..Array::new(dtype)? })
+    }
+
     /// An empty collection.
     pub fn new(dtype: DType) -> Result<Array> {
         let elements = match dtype {
@@ -82,7 +120,8 @@ impl Array {
             DType::Bytes => Elements::Bytes(Vec::new()),
             other => return Err(ArrayError::Form(format!("datatype {other} has no JSON form"))),
         };
-        Ok(Array { elements, dims: Vec::new(), rank_known: false })
+        let numbers = Numbers::Strict;
+        Ok(Array { dtype, elements, dims: Vec::new(), rank_known: false, numbers })
     }
 
     /// Reads one value: a scalar or nested arrays. Called repeatedly, every value must have the
@@ -93,22 +132,27 @@ impl Array {
             Elements::Bytes(out) => MAX_TEXTS - out.len(),
             _ => usize::MAX,
         };
-        let mut form = Form { dims: &mut self.dims, rank_known: &mut self.rank_known, room };
+        let numbers = self.numbers;
+        let has_missing = numbers == Numbers::Strict || self.dtype.is_float();
+        let mut form = Form {
+            dims: &mut self.dims,
+            rank_known: &mut self.rank_known,
+            room,
+            without_missing: (!has_missing).then_some(self.dtype),
+        };
         match &mut self.elements {
-            Elements::F32(out) => read(reader, &mut form, out, float_f32),
-            Elements::F64(out) => read(reader, &mut form, out, float_f64),
-            Elements::F16(out) => read(reader, &mut form, out, |r| float_f64(r).map(f16::from_f64)),
-            Elements::BF16(out) => {
-                read(reader, &mut form, out, |r| float_f64(r).map(bf16::from_f64))
-            }
-            Elements::I8(out) => read(reader, &mut form, out, integer),
-            Elements::U8(out) => read_u8(reader, &mut form, out),
-            Elements::I16(out) => read(reader, &mut form, out, integer),
-            Elements::U16(out) => read(reader, &mut form, out, integer),
-            Elements::I32(out) => read(reader, &mut form, out, integer),
-            Elements::U32(out) => read(reader, &mut form, out, integer),
-            Elements::I64(out) => read(reader, &mut form, out, integer),
-            Elements::U64(out) => read(reader, &mut form, out, integer),
+            Elements::F32(out) => read(reader, &mut form, out, |r| float_f32(r, numbers)),
+            Elements::F64(out) => read(reader, &mut form, out, |r| float_f64(r, numbers)),
+            Elements::F16(out) => read(reader, &mut form, out, |r| float_f16(r, numbers)),
+            Elements::BF16(out) => read(reader, &mut form, out, |r| float_bf16(r, numbers)),
+            Elements::I8(out) => read(reader, &mut form, out, |r| integer(r, numbers)),
+            Elements::U8(out) => read_u8(reader, &mut form, out, numbers),
+            Elements::I16(out) => read(reader, &mut form, out, |r| integer(r, numbers)),
+            Elements::U16(out) => read(reader, &mut form, out, |r| integer(r, numbers)),
+            Elements::I32(out) => read(reader, &mut form, out, |r| integer(r, numbers)),
+            Elements::U32(out) => read(reader, &mut form, out, |r| integer(r, numbers)),
+            Elements::I64(out) => read(reader, &mut form, out, |r| integer(r, numbers)),
+            Elements::U64(out) => read(reader, &mut form, out, |r| integer(r, numbers)),
             Elements::Bool(out) => read(reader, &mut form, out, |r| r.boolean()),
             Elements::String(out) => read(reader, &mut form, out, string),
             Elements::Bytes(out) => read(reader, &mut form, out, blob),
@@ -177,11 +221,18 @@ struct Form<'f> {
     rank_known: &'f mut bool,
     /// Elements that may still come.
     room: usize,
+    /// The datatype, where a table's `null` cannot be a value of it.
+    without_missing: Option<DType>,
 }
 
 impl Form<'_> {
-    /// A scalar was found inside `depth` arrays.
-    fn leaf(&mut self, depth: usize) -> Result<()> {
+    /// A scalar is next, inside `depth` arrays.
+    fn leaf(&mut self, reader: &mut Reader<'_>, depth: usize) -> Result<()> {
+        if let Some(dtype) = self.without_missing
+            && reader.peek() == Some(b'n')
+        {
+            return Err(ArrayError::Missing(dtype));
+        }
         let room = self.room.checked_sub(1);
         self.room = room.ok_or_else(|| ArrayError::Form(too_many_texts()))?;
         if !*self.rank_known {
@@ -241,7 +292,7 @@ fn read_level<T>(
     depth: usize,
 ) -> Result<()> {
     if !reader.take(b'[') {
-        form.leaf(depth)?;
+        form.leaf(reader, depth)?;
         out.push(element(reader)?);
         return Ok(());
     }
@@ -252,7 +303,7 @@ fn read_level<T>(
             if reader.peek() == Some(b'[') {
                 read_level(reader, form, out, element, depth + 1)?;
             } else {
-                form.leaf(depth + 1)?;
+                form.leaf(reader, depth + 1)?;
                 out.push(element(reader)?);
             }
             length += 1;
@@ -264,34 +315,51 @@ fn read_level<T>(
     form.close(depth, length, first)
 }
 
-fn float_f32(reader: &mut Reader<'_>) -> std::result::Result<f32, DecodeError> {
-    float(reader, |v: &f32| v.is_finite(), |v| v as f32)
+fn float_f32(reader: &mut Reader<'_>, numbers: Numbers) -> std::result::Result<f32, DecodeError> {
+    float(reader, numbers, "f32", f32::is_finite, |v| v as f32, str::parse)
 }
 
-fn float_f64(reader: &mut Reader<'_>) -> std::result::Result<f64, DecodeError> {
-    float(reader, |v: &f64| v.is_finite(), |v| v)
+fn float_f64(reader: &mut Reader<'_>, numbers: Numbers) -> std::result::Result<f64, DecodeError> {
+    float(reader, numbers, "f64", f64::is_finite, |v| v, str::parse)
+}
+
+fn float_f16(reader: &mut Reader<'_>, numbers: Numbers) -> std::result::Result<f16, DecodeError> {
+    let parse = |text: &str| text.parse().map(f16::from_f64);
+    float(reader, numbers, "f16", f16::is_finite, f16::from_f64, parse)
+}
+
+fn float_bf16(reader: &mut Reader<'_>, numbers: Numbers) -> std::result::Result<bf16, DecodeError> {
+    let parse = |text: &str| text.parse().map(bf16::from_f64);
+    float(reader, numbers, "bf16", bf16::is_finite, bf16::from_f64, parse)
 }
 
 #[inline]
-fn float<T: std::str::FromStr>(
+fn float<T: Copy, E>(
     reader: &mut Reader<'_>,
-    finite: impl Fn(&T) -> bool,
+    numbers: Numbers,
+    name: &str,
+    is_finite: impl Fn(T) -> bool,
     from: impl Fn(f64) -> T,
+    parse: impl Fn(&str) -> std::result::Result<T, E>,
 ) -> std::result::Result<T, DecodeError> {
-    if let Some(special) = non_finite(reader)? {
+    if let Some(special) = non_finite(reader, numbers)? {
         return Ok(from(special));
     }
     let offset = reader.offset();
     let text = reader.number()?;
-    text.parse().ok().filter(finite).ok_or_else(|| DecodeError::Json {
+    parse(text).ok().filter(|value| is_finite(*value)).ok_or_else(|| DecodeError::Json {
         offset,
-        problem: format!("{} is out of the range of {}", clip(text), std::any::type_name::<T>()),
+        problem: format!("{} is out of the range of {name}", clip(text)),
     })
 }
 
 #[inline]
-fn non_finite(reader: &mut Reader<'_>) -> std::result::Result<Option<f64>, DecodeError> {
+fn non_finite(
+    reader: &mut Reader<'_>,
+    numbers: Numbers,
+) -> std::result::Result<Option<f64>, DecodeError> {
     match reader.peek() {
+        Some(b'n') if numbers == Numbers::OfTable && reader.word("null") => Ok(Some(f64::NAN)),
         Some(b'-') if reader.word("-Infinity") => Ok(Some(f64::NEG_INFINITY)),
         Some(b'N') if reader.word("NaN") => Ok(Some(f64::NAN)),
         Some(b'I') if reader.word("Infinity") => Ok(Some(f64::INFINITY)),
@@ -311,10 +379,17 @@ fn non_finite(reader: &mut Reader<'_>) -> std::result::Result<Option<f64>, Decod
     }
 }
 
-fn integer<T: std::str::FromStr>(reader: &mut Reader<'_>) -> std::result::Result<T, DecodeError> {
+fn integer<T: std::str::FromStr>(
+    reader: &mut Reader<'_>,
+    numbers: Numbers,
+) -> std::result::Result<T, DecodeError> {
     let offset = reader.offset();
     let text = reader.number()?;
-    text.parse().map_err(|_| DecodeError::Json {
+    let whole = || match numbers {
+        Numbers::Strict => None,
+        Numbers::OfTable => whole_number(text)?.to_string().parse().ok(),
+    };
+    text.parse().ok().or_else(whole).ok_or_else(|| DecodeError::Json {
         offset,
         problem: format!(
             "expected an integer in the range of {}, found {}",
@@ -322,6 +397,21 @@ fn integer<T: std::str::FromStr>(reader: &mut Reader<'_>) -> std::result::Result
             clip(text)
         ),
     })
+}
+
+/// The whole number that a decimal number such as 3, 3.0 or 3e2 stands for. One with an exponent is
+/// read as a double, so that beyond 2^53 it is refused.
+pub(crate) fn whole_number(text: &str) -> Option<i128> {
+    if let Ok(whole) = text.parse() {
+        return Some(whole);
+    }
+    if !text.contains(['e', 'E']) {
+        let (whole, fraction) = text.split_once('.')?;
+        let is_zero = !fraction.is_empty() && fraction.bytes().all(|digit| digit == b'0');
+        return if is_zero { whole.parse().ok() } else { None };
+    }
+    let value: f64 = text.parse().ok()?;
+    (value.fract() == 0.0 && value.abs() <= MAX_EXACT).then_some(value as i128)
 }
 
 fn string(reader: &mut Reader<'_>) -> std::result::Result<String, DecodeError> {
@@ -356,9 +446,14 @@ fn base64_object(reader: &mut Reader<'_>) -> std::result::Result<Vec<u8>, Decode
 }
 
 /// Numbers, or one `{"b64": "..."}` whose bytes are the innermost axis.
-fn read_u8(reader: &mut Reader<'_>, form: &mut Form<'_>, out: &mut Vec<u8>) -> Result<()> {
+fn read_u8(
+    reader: &mut Reader<'_>,
+    form: &mut Form<'_>,
+    out: &mut Vec<u8>,
+    numbers: Numbers,
+) -> Result<()> {
     if reader.peek() != Some(b'{') {
-        return read(reader, form, out, integer);
+        return read(reader, form, out, |r| integer(r, numbers));
     }
     let bytes = base64_object(reader)?;
     let first = form.open(0)?;
@@ -430,6 +525,46 @@ mod tests {
         }
         let bytes = parse(DType::U8, r#"{"b64":"AAEC"}"#, &[3]).unwrap();
         assert_eq!(bytes.as_slice::<u8>().unwrap(), &[0, 1, 2]);
+    }
+
+    #[test]
+    fn half_floats_are_range_checked() {
+        assert!(parse(DType::F16, "[65504]", &[1]).is_ok());
+        for (dtype, text) in [
+            (DType::F16, "70000"),
+            (DType::F16, "-1e9"),
+            (DType::BF16, "1e39"),
+            (DType::F64, "1e999"),
+        ] {
+            let found = parse(dtype, text, &[]).unwrap_err().to_string();
+            assert!(found.contains(&format!("{text} is out of the range of")), "{found}");
+        }
+        assert!(parse(DType::F16, "[\"Infinity\", -Infinity, NaN]", &[3]).is_ok());
+    }
+
+    #[test]
+    fn numbers_of_tables_may_be_missing_and_whole() {
+        let read = |dtype: DType, text: &str| {
+            let mut array = Array::of_table(dtype)?;
+            array.read(&mut Reader::new(text.as_bytes())?)?;
+            array.with_own_shape()
+        };
+        for dtype in [DType::F16, DType::BF16, DType::F32, DType::F64] {
+            assert!(read(dtype, "[1, null]").is_ok());
+            assert!(parse(dtype, "[1, null]", &[2]).is_err());
+        }
+        assert!(read(DType::F32, "null").unwrap().item::<f32>().unwrap().is_nan());
+        let missing = read(DType::I64, "[1,null]").unwrap_err();
+        assert_eq!(missing.to_string(), "is null, and INT64 has no missing value");
+        assert_eq!(read(DType::String, "null"), Err(ArrayError::Missing(DType::String)));
+        assert_eq!(read(DType::Bool, "null"), Err(ArrayError::Missing(DType::Bool)));
+        let whole = read(DType::I64, "[1.0, 1e3, -2.00, 9007199254740993.0]").unwrap();
+        assert_eq!(whole.as_slice::<i64>().unwrap(), &[1, 1000, -2, 9_007_199_254_740_993]);
+        for (dtype, text) in
+            [(DType::I64, "1.5"), (DType::I64, "1e-3"), (DType::I64, "1e18"), (DType::U8, "256.0")]
+        {
+            assert!(read(dtype, text).is_err(), "{text}");
+        }
     }
 
     #[test]

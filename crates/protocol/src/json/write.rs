@@ -35,6 +35,16 @@ pub fn write_tensor_nested(out: &mut Vec<u8>, tensor: &Tensor) {
     write_nested(out, tensor, tensor.shape());
 }
 
+/// The same, with every text as the object that also stands for bytes: `{"b64": "..."}`.
+pub(crate) fn write_tensor_base64(out: &mut Vec<u8>, tensor: &Tensor) {
+    match tensor.strings() {
+        Ok(strings) => {
+            write_level(out, tensor.shape(), strings, &|out, s| write_blob(out, s.as_bytes()));
+        }
+        Err(_) => write_tensor_nested(out, tensor),
+    }
+}
+
 fn write_nested(out: &mut Vec<u8>, tensor: &Tensor, dims: &[usize]) {
     if let Ok(strings) = tensor.strings() {
         return write_level(out, dims, strings, &|out, s| write_string(out, s));

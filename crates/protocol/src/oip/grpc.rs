@@ -139,6 +139,7 @@ fn decode_contents(
     if c.bytes_contents.len() > MAX_TEXTS {
         return Err(too_many_texts());
     }
+    check_field(dtype, c)?;
     match dtype {
         DType::Bool => Tensor::from_bools(shape, &c.bool_contents),
         DType::I8 => Tensor::from_slice(shape, &narrow::<_, i8>(dtype, &c.int_contents)?),
@@ -167,6 +168,38 @@ fn decode_contents(
         }
     }
     .map_err(|e| e.to_string())
+}
+
+/// Elements in the field of another datatype are not overlooked.
+fn check_field(dtype: DType, c: &InferTensorContents) -> std::result::Result<(), String> {
+    let expected = match dtype {
+        DType::Bool => "bool_contents",
+        DType::I8 | DType::I16 | DType::I32 => "int_contents",
+        DType::I64 => "int64_contents",
+        DType::U8 | DType::U16 | DType::U32 => "uint_contents",
+        DType::U64 => "uint64_contents",
+        DType::F32 => "fp32_contents",
+        DType::F64 => "fp64_contents",
+        DType::String | DType::Bytes => "bytes_contents",
+        _ => return Ok(()),
+    };
+    let filled = [
+        ("bool_contents", !c.bool_contents.is_empty()),
+        ("int_contents", !c.int_contents.is_empty()),
+        ("int64_contents", !c.int64_contents.is_empty()),
+        ("uint_contents", !c.uint_contents.is_empty()),
+        ("uint64_contents", !c.uint64_contents.is_empty()),
+        ("fp32_contents", !c.fp32_contents.is_empty()),
+        ("fp64_contents", !c.fp64_contents.is_empty()),
+        ("bytes_contents", !c.bytes_contents.is_empty()),
+    ];
+    match filled.iter().find(|(name, is_filled)| *is_filled && *name != expected) {
+        Some((found, _)) => {
+            let name = dtype.protocol_name();
+            Err(format!("has elements in {found}; expected those of {name} in {expected}"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn narrow<W: Copy + std::fmt::Display, N: TryFrom<W>>(
@@ -216,6 +249,9 @@ mod tests {
         assert_eq!(wide, "input 'x': 128 is out of the range of INT8");
         let short = problem(message("INT32", vec![2], ints(vec![1])));
         assert_eq!(short, "input 'x': shape [2] needs 2 elements, got 1");
+        let other = problem(message("FP32", vec![1], ints(vec![1])));
+        let expected = "has elements in int_contents; expected those of FP32 in fp32_contents";
+        assert_eq!(other, format!("input 'x': {expected}"));
         let half = problem(message("FP16", vec![1], ints(vec![1])));
         assert!(half.contains("can only be sent in raw_input_contents"), "{half}");
         let negative = problem(message("INT32", vec![-2], ints(vec![1])));

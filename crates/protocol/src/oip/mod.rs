@@ -65,7 +65,8 @@ impl Parameters {
     fn set(&mut self, name: &str, value: &Parameter) -> Result<(), String> {
         match (name, value) {
             ("priority", Parameter::Unsigned(level)) => {
-                self.priority = u32::try_from(*level).map_err(|_| "priority is too large")?;
+                self.priority = u32::try_from(*level)
+                    .map_err(|_| format!("parameter 'priority' is too large: {level}"))?;
             }
             ("timeout", Parameter::Unsigned(0)) => self.timeout = None,
             ("timeout", Parameter::Unsigned(micros)) => {

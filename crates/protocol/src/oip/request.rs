@@ -4,7 +4,7 @@ use landfall_graph::{DimSpec, Dims, Signature};
 use landfall_tensor::{DType, MAX_RANK, Shape, Tensor};
 
 use crate::DecodeError;
-use crate::json::{Array, ArrayError, Reader};
+use crate::json::{Array, Reader};
 use crate::oip::{InferRequest, OutputRequest, Parameter, decode_raw, no_shared_memory};
 
 /// The most inputs or outputs a request may name.
@@ -208,8 +208,9 @@ fn read_input(
         }
         Ok(())
     })?;
-    let missing = |field: &str| reader.error(format!("an input has no '{field}'"));
-    let name = fields.name.take().ok_or_else(|| missing("name"))?;
+    let name = fields.name.take();
+    let name = name.ok_or_else(|| DecodeError::request("an input has no 'name'"))?;
+    let missing = |field: &str| DecodeError::input(&name, format!("has no '{field}'"));
     let text = fields.datatype.take().ok_or_else(|| missing("datatype"))?;
     let extents = fields.shape.take().ok_or_else(|| missing("shape"))?;
     let dtype = datatype(&name, &text, signature)?;
@@ -237,7 +238,10 @@ fn tensor(
             let split = usize::try_from(size).ok().and_then(|size| binary.split_at_checked(size));
             let Some((bytes, rest)) = split else {
                 let left = binary.len();
-                return Err(fail(format!("binary_data_size is {size}, but {left} bytes are left")));
+                return Err(fail(format!(
+                    "binary_data_size is {size}, but {left} bytes are left after the JSON, whose \
+                     length the header Inference-Header-Content-Length gives"
+                )));
             };
             *binary = rest;
             decode_raw(dtype, shape, bytes).map_err(fail)
@@ -248,15 +252,8 @@ fn tensor(
 }
 
 fn read_data(reader: &mut Reader<'_>, name: &str, dtype: DType) -> Result<Array> {
-    let fail = |error| match error {
-        ArrayError::Form(problem) => DecodeError::input(name, problem),
-        ArrayError::Text(DecodeError::Json { offset, problem }) => {
-            DecodeError::input(name, format!("{problem} (byte {offset} of the JSON)"))
-        }
-        ArrayError::Text(other) => other,
-    };
-    let mut array = Array::new(dtype).map_err(fail)?;
-    array.read(reader).map_err(fail)?;
+    let mut array = Array::new(dtype).map_err(|e| e.of_input(name))?;
+    array.read(reader).map_err(|e| e.of_input(name))?;
     Ok(array)
 }
 
@@ -265,9 +262,9 @@ fn read_extents(reader: &mut Reader<'_>) -> Result<Vec<i64>> {
     reader.array(|r| {
         let text = r.number()?;
         let extent =
-            text.parse().map_err(|_| r.error(format!("{text} is not an extent of a shape")))?;
+            text.parse().map_err(|_| wrong(r, &format!("{text} is not an extent of a shape")))?;
         if extents.len() == MAX_RANK {
-            return Err(r.error(format!("a shape has more than {MAX_RANK} axes")));
+            return Err(wrong(r, &format!("a shape has more than {MAX_RANK} axes")));
         }
         extents.push(extent);
         Ok(())
@@ -285,7 +282,15 @@ fn read_output(reader: &mut Reader<'_>) -> Result<OutputRequest> {
         }
         Ok(())
     })?;
-    if output.name.is_empty() { Err(reader.error("an output has no 'name'")) } else { Ok(output) }
+    if output.name.is_empty() {
+        return Err(DecodeError::request("an output has no 'name'"));
+    }
+    Ok(output)
+}
+
+/// What is JSON, and yet wrong.
+fn wrong(reader: &Reader<'_>, problem: &str) -> DecodeError {
+    DecodeError::request(format!("{problem} (byte {} of the JSON)", reader.offset()))
 }
 
 fn parameters(
@@ -304,7 +309,7 @@ fn parameters(
                 Parameter::Other
             }
         };
-        set(key, value).map_err(|problem| r.error(problem))
+        set(key, value).map_err(|problem| wrong(r, &problem))
     })
 }
 
@@ -356,7 +361,8 @@ mod tests {
         assert_eq!(problem(text, &[0; 6]), "1 bytes are left after the binary data of all inputs");
         assert_eq!(
             problem(text, &[0; 2]),
-            "input 'c': binary_data_size is 4, but 1 bytes are left"
+            "input 'c': binary_data_size is 4, but 1 bytes are left after the JSON, whose length \
+             the header Inference-Header-Content-Length gives"
         );
     }
 
@@ -368,7 +374,7 @@ mod tests {
             ("[]".to_owned(), "expected an object"),
             ("{}".to_owned(), "the request has no 'inputs'"),
             (input(r#""shape":[2],"datatype":"FP32""#), "neither 'data' nor"),
-            (input(r#""shape":[2],"data":[1,2]"#), "an input has no 'datatype'"),
+            (input(r#""shape":[2],"data":[1,2]"#), "input 'x': has no 'datatype'"),
             (input(r#""shape":[2],"datatype":"FP8","data":[1]"#), "unknown datatype 'FP8'"),
             (input(r#""shape":[-1],"datatype":"FP32","data":[1]"#), "shape has the extent -1"),
             (input(r#""shape":[3],"datatype":"FP32","data":[1]"#), "needs 3 elements, got 1"),
@@ -390,6 +396,31 @@ mod tests {
         assert_eq!(problem(twice, &[]), "input 'x': occurs twice in the request");
         let outputs = r#"{"inputs":[],"outputs":[{"name":"y"},{"name":"y"}]}"#;
         assert_eq!(problem(outputs, &[]), "output 'y' is requested twice");
+    }
+
+    #[test]
+    fn json_is_not_called_malformed_for_what_it_says() {
+        let request =
+            |parameters: &str| format!(r#"{{"inputs":[],"parameters":{{{parameters}}}}}"#);
+        let output = |parameters: &str| {
+            format!(r#"{{"inputs":[],"outputs":[{{"name":"y","parameters":{{{parameters}}}}}]}}"#)
+        };
+        let cases = [
+            (request(r#""priority":-1"#), "parameter 'priority' must be a non-negative integer"),
+            (request(r#""priority":5000000000"#), "parameter 'priority' is too large"),
+            (request(r#""timeout":"1s""#), "parameter 'timeout' must be a non-negative integer"),
+            (request(r#""sequence_id":7"#), "parameter 'sequence_id': this server has no"),
+            (request(r#""binary_data_output":1"#), "'binary_data_output' must be true or false"),
+            (output(r#""shared_memory_region":"r""#), "shared memory is not supported"),
+            (output(r#""classification":-1"#), "'classification' must be a positive integer"),
+            (r#"{"inputs":[{"shape":[1.5]}]}"#.to_owned(), "1.5 is not an extent of a shape"),
+            (r#"{"inputs":[{}]}"#.to_owned(), "an input has no 'name'"),
+            (r#"{"inputs":[],"outputs":[{}]}"#.to_owned(), "an output has no 'name'"),
+        ];
+        for (text, expected) in cases {
+            let found = problem(&text, &[]);
+            assert!(found.contains(expected) && !found.contains("malformed"), "{text}: {found}");
+        }
     }
 
     #[test]

@@ -2,14 +2,17 @@
 //!
 //! A column is an input of the model. Where a model has one input and no column has its name, a row
 //! of the table is a row of that input. Other columns are an error, like unknown inputs everywhere.
+//!
+//! Tables come from programs that know one kind of number: whole numbers may be written 1.0, and
+//! `null` (in CSV nothing) is a missing value, which is NaN where the model takes floating point.
 
 use landfall_graph::{DimSpec, Signature, TensorSpec};
 use landfall_tensor::{DType, Shape, Tensor};
 
-use super::request::{find, in_input, push_row};
+use super::request::{find, in_input};
 use super::{Layout, PredictRequest};
 use crate::DecodeError;
-use crate::json::{Array, Reader, write_string};
+use crate::json::{Array, ArrayError, Reader, whole_number, write_string};
 
 type Result<T> = std::result::Result<T, DecodeError>;
 type Columns<'s> = Vec<(&'s TensorSpec, Array, usize)>;
@@ -36,11 +39,7 @@ pub fn decode_frame(json: &[u8], signature: &Signature) -> Result<PredictRequest
         tables += usize::from(matches!(key, SPLIT | RECORDS));
         match key {
             SPLIT => rows = read_split(r, signature, &mut columns)?,
-            RECORDS => r.array(|r| {
-                r.object(|r, name| push_row(r, find(name, signature)?, rows, &mut columns))?;
-                rows += 1;
-                Ok(())
-            })?,
+            RECORDS => rows = read_records(r, json, signature, &mut columns)?,
             _ => r.skip()?,
         }
         Ok(())
@@ -78,24 +77,35 @@ fn read_split<'s>(
     columns: &mut Columns<'s>,
 ) -> Result<usize> {
     // The names may come after the data.
-    let mut names: Vec<String> = Vec::new();
+    let mut names: Option<Vec<String>> = None;
     reader.clone().object(|r, key| match key {
-        "columns" => r.array(|r| {
-            names.push(match r.peek() {
-                Some(b'"') => r.string()?.into_owned(),
-                _ => r.number()?.to_owned(),
-            });
-            Ok(())
-        }),
+        "columns" => {
+            let names = names.insert(Vec::new());
+            r.array(|r| {
+                names.push(match r.peek() {
+                    Some(b'"') => r.string()?.into_owned(),
+                    _ => r.number()?.to_owned(),
+                });
+                Ok(())
+            })
+        }
         _ => r.skip(),
     })?;
-    let whole = whole_row(&names, signature);
+    let whole = whole_row(names.as_deref().unwrap_or_default(), signature);
+    if names.is_none() && whole.is_none() {
+        return Err(DecodeError::request(format!("'{SPLIT}' has no 'columns'")));
+    }
     let mut rows = 0;
     reader.object(|r, key| match key {
         "data" => r.array(|r| {
+            if let Some(names) = &names {
+                check_length(r.clone(), names.len(), rows)?;
+            }
             match whole {
                 Some(spec) => push_row(r, spec, rows, columns)?,
-                None => read_row(r, &names, signature, rows, columns)?,
+                None => {
+                    read_row(r, names.as_deref().unwrap_or_default(), signature, rows, columns)?
+                }
             }
             rows += 1;
             Ok(())
@@ -105,6 +115,20 @@ fn read_split<'s>(
     Ok(rows)
 }
 
+/// A row has as many values as there are columns.
+fn check_length(mut reader: Reader<'_>, columns: usize, row: usize) -> Result<()> {
+    let mut values = 0;
+    reader.array(|r| {
+        values += 1;
+        r.skip()
+    })?;
+    if values == columns {
+        return Ok(());
+    }
+    let message = format!("row {row} of '{SPLIT}' has {values} values for {columns} columns");
+    Err(DecodeError::request(message))
+}
+
 fn read_row<'s>(
     reader: &mut Reader<'_>,
     names: &[String],
@@ -112,20 +136,116 @@ fn read_row<'s>(
     row: usize,
     columns: &mut Columns<'s>,
 ) -> Result<()> {
-    let mut at = 0;
+    let mut names = names.iter();
     reader.array(|r| {
-        let name = names.get(at).ok_or_else(|| {
-            let count = names.len();
-            DecodeError::request(format!("row {row} has more values than the {count} columns"))
-        })?;
-        at += 1;
-        push_row(r, find(name, signature)?, row, columns)
+        let name = names.next().map_or("", String::as_str);
+        push_value(r, find(name, signature)?, row, columns)
+    })
+}
+
+/// The number of rows.
+fn read_records<'s>(
+    reader: &mut Reader<'_>,
+    json: &[u8],
+    signature: &'s Signature,
+    columns: &mut Columns<'s>,
+) -> Result<usize> {
+    let mut names: Vec<String> = Vec::new();
+    let mut rows = 0;
+    reader.array(|r| {
+        if rows == 0 {
+            r.clone().object(|r, name| {
+                names.push(name.to_owned());
+                r.skip()
+            })?;
+        }
+        match whole_row(&names, signature) {
+            Some(spec) => {
+                let values = record_values(r, json, &names, rows)?;
+                push_row(&mut Reader::new(&values)?, spec, rows, columns)?;
+            }
+            None => r.object(|r, name| push_value(r, find(name, signature)?, rows, columns))?,
+        }
+        rows += 1;
+        Ok(())
     })?;
-    if at < names.len() {
-        let message = format!("row {row} has {at} values for {} columns", names.len());
-        return Err(DecodeError::request(message));
+    Ok(rows)
+}
+
+/// The values of one record as a JSON array in the order of `names`, the keys of the first.
+fn record_values(
+    reader: &mut Reader<'_>,
+    json: &[u8],
+    names: &[String],
+    row: usize,
+) -> Result<Vec<u8>> {
+    let fail = |problem: String| {
+        DecodeError::request(format!("row {row} of '{RECORDS}' has {problem}, unlike the first"))
+    };
+    let mut values: Vec<&[u8]> = vec![b""; names.len()];
+    reader.object(|r, name| {
+        let at = names.iter().position(|known| known == name);
+        let at = at.ok_or_else(|| fail(format!("a column '{name}'")))?;
+        let begin = r.offset();
+        r.skip()?;
+        values[at] = &json[begin..r.offset()];
+        Ok(())
+    })?;
+    if let Some(at) = values.iter().position(|value| value.is_empty()) {
+        return Err(fail(format!("no column '{}'", names[at])));
     }
-    Ok(())
+    Ok([b"[", values.join(&b","[..]).as_slice(), b"]"].concat())
+}
+
+/// Reads a value of the column that is the input `spec`.
+fn push_value<'s>(
+    reader: &mut Reader<'_>,
+    spec: &'s TensorSpec,
+    row: usize,
+    columns: &mut Columns<'s>,
+) -> Result<()> {
+    let result = push(reader, spec, columns);
+    result.map_err(|error| in_place(format_args!("column '{}' row {row}", spec.name), &error))
+}
+
+/// Reads a row of the input `spec`.
+fn push_row<'s>(
+    reader: &mut Reader<'_>,
+    spec: &'s TensorSpec,
+    row: usize,
+    columns: &mut Columns<'s>,
+) -> Result<()> {
+    let result = push(reader, spec, columns);
+    result.map_err(|error| match error {
+        ArrayError::Missing(_) => in_place(format_args!("a value of row {row}"), &error),
+        _ => in_place(format_args!("row {row}"), &error),
+    })
+}
+
+fn push<'s>(
+    reader: &mut Reader<'_>,
+    spec: &'s TensorSpec,
+    columns: &mut Columns<'s>,
+) -> std::result::Result<(), ArrayError> {
+    let at = match columns.iter().position(|(found, ..)| found.name == spec.name) {
+        Some(at) => at,
+        None => {
+            columns.push((spec, Array::of_table(spec.dtype)?, 0));
+            columns.len() - 1
+        }
+    };
+    let (_, array, rows) = &mut columns[at];
+    *rows += 1;
+    array.read(reader)
+}
+
+/// A byte of the text helps nobody to find a cell of a table, least of all of one that was CSV.
+fn in_place(place: std::fmt::Arguments<'_>, error: &ArrayError) -> DecodeError {
+    DecodeError::request(match error {
+        ArrayError::Missing(_) => format!("{place} {error}"),
+        ArrayError::Text(DecodeError::Json { problem, .. }) => format!("{place}: {problem}"),
+        _ => format!("{place}: {error}"),
+    })
 }
 
 /// The input that a whole row is for, if columns have names of their own.
@@ -141,6 +261,10 @@ pub fn csv_to_frame(file: &[u8], signature: &Signature) -> Result<Vec<u8>> {
     let mut reader = csv::Reader::from_reader(file);
     let names: Vec<String> =
         reader.headers().map_err(broken)?.iter().map(|name| name.trim().to_owned()).collect();
+    if names.iter().all(String::is_empty) {
+        let message = "the CSV is empty; expected a line of column names and one for every row";
+        return Err(DecodeError::request(message));
+    }
     let whole = whole_row(&names, signature);
     let specs = names.iter().map(|name| match whole {
         Some(spec) => Ok(spec),
@@ -153,21 +277,28 @@ pub fn csv_to_frame(file: &[u8], signature: &Signature) -> Result<Vec<u8>> {
         write_string(&mut json, name);
     }
     json.extend_from_slice(b"],\"data\":[");
+    let mut rows = 0;
     for (row, record) in reader.records().enumerate() {
+        rows += 1;
         json.extend_from_slice(if row > 0 { b",[" } else { b"[" });
         for (index, (value, spec)) in record.map_err(broken)?.iter().zip(&specs).enumerate() {
             json.extend_from_slice(if index > 0 { b"," } else { b"" });
             write_value(&mut json, value, spec).map_err(|problem| {
-                let message = format!("row {row}, column '{}': {problem}", names[index]);
+                let message = format!("column '{}' row {row}{problem}", names[index]);
                 DecodeError::request(message)
             })?;
         }
         json.push(b']');
     }
+    if rows == 0 {
+        let message = "the CSV has a line of column names and no rows; expected one line for each";
+        return Err(DecodeError::request(message));
+    }
     json.extend_from_slice(b"]}}");
     Ok(json)
 }
 
+/// The error goes on from the place of the value.
 fn write_value(
     json: &mut Vec<u8>,
     value: &str,
@@ -178,12 +309,16 @@ fn write_value(
         return Ok(());
     }
     let value = value.trim();
+    let expected = |what: &str| Err(format!(": expected {what}, found '{value}'"));
     match spec.dtype {
-        DType::Bytes => return Err("files cannot be sent as CSV".to_owned()),
+        DType::Bytes => return Err(": files cannot be sent as CSV".to_owned()),
+        dtype if value.is_empty() && !dtype.is_float() => {
+            return Err(format!(" is empty, and {} has no missing value", dtype.protocol_name()));
+        }
         DType::Bool => match value.to_ascii_lowercase().as_str() {
             "true" | "1" => json.extend_from_slice(b"true"),
             "false" | "0" => json.extend_from_slice(b"false"),
-            _ => return Err(format!("expected true or false, found '{value}'")),
+            _ => return expected("true or false"),
         },
         dtype if dtype.is_float() => match value {
             "" => json.extend_from_slice(b"NaN"),
@@ -193,12 +328,12 @@ fn write_value(
                     json.extend_from_slice(if number > 0.0 { b"Infinity" } else { b"-Infinity" });
                 }
                 Ok(number) => json.extend_from_slice(format!("{number:?}").as_bytes()),
-                Err(_) => return Err(format!("expected a number, found '{value}'")),
+                Err(_) => return expected("a number"),
             },
         },
-        _ => match value.parse::<i128>() {
-            Ok(number) => json.extend_from_slice(number.to_string().as_bytes()),
-            Err(_) => return Err(format!("expected an integer, found '{value}'")),
+        _ => match whole_number(value) {
+            Some(number) => json.extend_from_slice(number.to_string().as_bytes()),
+            None => return expected("an integer"),
         },
     }
     Ok(())
@@ -259,24 +394,109 @@ mod tests {
 
     #[test]
     fn wrong_tables_say_what_is_wrong() {
-        let cases: [(&[u8], &str); 4] = [
+        let cases: [(&[u8], &str); 8] = [
             (b"carrier,wings\nUA,2\n", "unknown input 'wings'"),
-            (b"seats\nmany\n", "row 0, column 'seats': expected a number, found 'many'"),
+            (b"seats\nmany\n", "column 'seats' row 0: expected a number, found 'many'"),
             (b"seats,late\n1\n", "the CSV cannot be read"),
             (b"late\nmaybe\n", "expected true or false"),
+            (b"late,seats\n1,2\n,2\n", "column 'late' row 1 is empty, and BOOL has no missing"),
+            (b"", "the CSV is empty; expected a line of column names"),
+            (b"\n", "the CSV is empty; expected a line of column names"),
+            (b"seats,late\n", "a line of column names and no rows"),
         ];
         for (file, expected) in cases {
             let found = csv_to_frame(file, &table()).unwrap_err().to_string();
             assert!(found.contains(expected), "{found}");
         }
         let cases = [
-            (r#"{"dataframe_split":{"columns":["seats"],"data":[[1,2]]}}"#, "more values"),
+            (
+                r#"{"dataframe_split":{"columns":["seats"],"data":[[1],[1,2]]}}"#,
+                "row 1 of 'dataframe_split' has 2 values for 1 columns",
+            ),
             (r#"{"dataframe_split":{"columns":["seats","late"],"data":[[1]]}}"#, "has 1 values"),
+            (
+                r#"{"dataframe_records":[{"seats":1,"late":true},{"seats":2,"late":null}]}"#,
+                "column 'late' row 1 is null, and BOOL has no missing value",
+            ),
+            (
+                r#"{"dataframe_records":[{"seats":"x"}]}"#,
+                "column 'seats' row 0: expected a number, found the string \"x\"",
+            ),
+            (
+                r#"{"dataframe_split":{"data":[["UA",1,true]]}}"#,
+                "'dataframe_split' has no 'columns'",
+            ),
             (r#"{"dataframe_records":[]}"#, "at least one row"),
             (r#"{"dataframe_records":[{"seats":1},{"late":true}]}"#, "in 1 rows of 2"),
         ];
         for (json, expected) in cases {
             let found = decode_frame(json.as_bytes(), &table()).unwrap_err().to_string();
+            assert!(found.contains(expected), "{json}: {found}");
+        }
+    }
+    fn table_of(dtype: DType) -> Signature {
+        Signature { inputs: vec![spec("a", dtype, &[]), spec("b", dtype, &[])], outputs: vec![] }
+    }
+
+    #[test]
+    fn missing_values_are_nan() {
+        let split = br#"{"dataframe_split":{"columns":["a","b"],"data":[[1,null],[null,2]]}}"#;
+        let records = br#"{"dataframe_records":[{"a":1,"b":null},{"a":null,"b":2}]}"#;
+        let csv = csv_to_frame(b"a,b\n1,\n,2\n", &table_of(DType::F32)).unwrap();
+        for json in [&split[..], records, &csv] {
+            let inputs = decode_frame(json, &table_of(DType::F32)).unwrap().inputs;
+            let (a, b) = (&inputs[0].1, &inputs[1].1);
+            assert_eq!(a.as_slice::<f32>().unwrap()[0], 1.0);
+            assert!(a.as_slice::<f32>().unwrap()[1].is_nan());
+            assert!(b.as_slice::<f32>().unwrap()[0].is_nan());
+        }
+        for json in [&split[..], records] {
+            let found = decode_frame(json, &table_of(DType::I64)).unwrap_err().to_string();
+            assert_eq!(found, "column 'b' row 0 is null, and INT64 has no missing value");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_integers() {
+        let split = br#"{"dataframe_split":{"columns":["a","b"],"data":[[1.0,1e3]]}}"#;
+        let csv = csv_to_frame(b"a,b\n1.0,1e3\n", &table_of(DType::I64)).unwrap();
+        for json in [&split[..], &csv] {
+            let inputs = decode_frame(json, &table_of(DType::I64)).unwrap().inputs;
+            assert_eq!(inputs[0].1.item::<i64>().unwrap(), 1);
+            assert_eq!(inputs[1].1.item::<i64>().unwrap(), 1000);
+        }
+        let split = br#"{"dataframe_split":{"columns":["a","b"],"data":[[1,1.5]]}}"#;
+        let found = decode_frame(split, &table_of(DType::I64)).unwrap_err().to_string();
+        let expected = "column 'b' row 0: expected an integer in the range of i64, found 1.5";
+        assert_eq!(found, expected);
+        let found = csv_to_frame(b"a,b\n1,1.5\n", &table_of(DType::I64)).unwrap_err().to_string();
+        assert_eq!(found, "column 'b' row 0: expected an integer, found '1.5'");
+    }
+
+    #[test]
+    fn records_are_rows_of_the_one_input_as_in_a_split() {
+        let json = br#"{"dataframe_records":[{"a":1,"b":null},{"b":4,"a":3}]}"#;
+        let inputs = decode_frame(json, &matrix()).unwrap().inputs;
+        assert_eq!(inputs[0].1.shape().to_vec(), [2, 2]);
+        let values = inputs[0].1.as_slice::<f32>().unwrap();
+        assert_eq!((values[0], values[2], values[3]), (1.0, 3.0, 4.0));
+        assert!(values[1].is_nan());
+        assert!(decode_frame(br#"{"dataframe_split":{"data":[[1,2]]}}"#, &matrix()).is_ok());
+        let cases = [
+            (
+                r#"{"dataframe_records":[{"a":1,"b":2},{"a":3}]}"#,
+                "row 1 of 'dataframe_records' has no column 'b', unlike the first",
+            ),
+            (r#"{"dataframe_records":[{"a":1,"b":2},{"a":3,"c":4}]}"#, "has a column 'c', unlike"),
+            (r#"{"dataframe_records":[{"a":1,"b":"x"}]}"#, "row 0: expected a number"),
+            (
+                r#"{"dataframe_split":{"columns":["a","b"],"data":[[1,2,3]]}}"#,
+                "row 0 of 'dataframe_split' has 3 values for 2 columns",
+            ),
+            (r#"{"dataframe_split":{"columns":["a","b"],"data":[1]}}"#, "expected an array"),
+        ];
+        for (json, expected) in cases {
+            let found = decode_frame(json.as_bytes(), &matrix()).unwrap_err().to_string();
             assert!(found.contains(expected), "{json}: {found}");
         }
     }

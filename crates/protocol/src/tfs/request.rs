@@ -138,7 +138,7 @@ fn rows(reader: &mut Reader<'_>, signature: &Signature) -> Result<Vec<(String, T
     Ok(inputs)
 }
 
-pub(super) fn push_row<'s>(
+fn push_row<'s>(
     reader: &mut Reader<'_>,
     spec: &'s TensorSpec,
     row: usize,
@@ -178,7 +178,7 @@ fn read(reader: &mut Reader<'_>, spec: &TensorSpec, array: &mut Array) -> Result
 }
 
 pub(super) fn in_input(spec: &TensorSpec, error: ArrayError) -> DecodeError {
-    DecodeError::input(&spec.name, error)
+    error.of_input(&spec.name)
 }
 
 #[cfg(test)]
@@ -234,7 +234,7 @@ mod tests {
             (r#"{"instances":[{"y":1}]}"#, &one(), "unknown input 'y'; the model has x"),
             (r#"{"instances":[1]}"#, &two(), "the model has 2 inputs: name them (n, image_bytes)"),
             (r#"{"instances":[{"n":1},{"n":1,"image_bytes":"a"}]}"#, &two(), "in 1 instances of 2"),
-            (r#"{"inputs":{"n":1.5}}"#, &two(), "expected an integer"),
+            (r#"{"inputs":{"n":1.5}}"#, &two(), "input 'n': expected an integer"),
             (r#"{"instances":[1],"signature_name":"s"}"#, &one(), "unknown signature 's'"),
         ];
         for (text, signature, expected) in cases {

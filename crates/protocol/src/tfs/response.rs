@@ -1,10 +1,16 @@
 //! Prediction replies by row or by column.
+//!
+//! As in TensorFlow Serving, text is base64 where the output's name ends in `_bytes` ("Encoding
+//! binary values" in its REST API's documentation). Outputs of bytes are so whatever their name.
 
 use landfall_tensor::{DType, Shape, Tensor};
 
 use crate::DecodeError;
-use crate::json::{write_string, write_tensor_nested};
+use crate::json::{write_string, write_tensor_base64, write_tensor_nested};
 use crate::tfs::Layout;
+
+/// Ends the names of outputs whose text is sent as bytes.
+const BYTES_SUFFIX: &str = "_bytes";
 
 /// Encodes outputs in the request's form. By row, every output needs the same leading axis.
 pub fn encode(layout: Layout, outputs: &[(String, Tensor)]) -> Result<Vec<u8>, DecodeError> {
@@ -17,12 +23,12 @@ pub fn encode(layout: Layout, outputs: &[(String, Tensor)]) -> Result<Vec<u8>, D
 fn encode_columns(outputs: &[(String, Tensor)]) -> Vec<u8> {
     let mut body = b"{\"outputs\":".to_vec();
     match outputs {
-        [(_, tensor)] => write_tensor_nested(&mut body, tensor),
+        [(name, tensor)] => write_output(&mut body, name, tensor),
         _ => {
             body.push(b'{');
             for (i, (name, tensor)) in outputs.iter().enumerate() {
                 write_key(&mut body, i, name);
-                write_tensor_nested(&mut body, tensor);
+                write_output(&mut body, name, tensor);
             }
             body.push(b'}');
         }
@@ -42,15 +48,15 @@ fn encode_rows(outputs: &[(String, Tensor)]) -> Result<Vec<u8>, DecodeError> {
             )));
         }
     }
-    if let [(_, tensor)] = outputs {
-        write_tensor_nested(&mut body, tensor);
+    if let [(name, tensor)] = outputs {
+        write_output(&mut body, name, tensor);
     } else {
         body.push(b'[');
         for row in 0..rows.unwrap_or(0) {
             body.extend_from_slice(if row > 0 { b",{" } else { b"{" });
             for (i, (name, tensor)) in outputs.iter().enumerate() {
                 write_key(&mut body, i, name);
-                write_tensor_nested(&mut body, &row_of(tensor, row)?);
+                write_output(&mut body, name, &row_of(tensor, row)?);
             }
             body.push(b'}');
         }
@@ -58,6 +64,14 @@ fn encode_rows(outputs: &[(String, Tensor)]) -> Result<Vec<u8>, DecodeError> {
     }
     body.push(b'}');
     Ok(body)
+}
+
+fn write_output(body: &mut Vec<u8>, name: &str, tensor: &Tensor) {
+    if name.ends_with(BYTES_SUFFIX) {
+        write_tensor_base64(body, tensor);
+    } else {
+        write_tensor_nested(body, tensor);
+    }
 }
 
 fn write_key(body: &mut Vec<u8>, position: usize, name: &str) {
@@ -128,5 +142,36 @@ mod tests {
         );
         let scalar = vec![("s".to_owned(), Tensor::scalar(1i32))];
         assert!(encode(Layout::Row, &scalar).is_err());
+    }
+    #[test]
+    fn names_that_end_in_bytes_make_base64() {
+        let text = |name: &str| {
+            let texts = vec!["a".into(), "\u{e9}".into()];
+            (name.to_owned(), Tensor::from_strings(Shape::from([2]), texts).unwrap())
+        };
+        let number = |name: &str| {
+            (name.to_owned(), Tensor::from_slice(Shape::from([2]), &[1i32, 2]).unwrap())
+        };
+        let (one, both) = ([text("label_bytes")], [text("label_bytes"), number("id_bytes")]);
+        let cases = [
+            (Layout::Row, &one[..], r#"{"predictions":[{"b64":"YQ=="},{"b64":"w6k="}]}"#),
+            (Layout::Column, &one, r#"{"outputs":[{"b64":"YQ=="},{"b64":"w6k="}]}"#),
+            (
+                Layout::Row,
+                &both,
+                concat!(
+                    r#"{"predictions":[{"label_bytes":{"b64":"YQ=="},"id_bytes":1},"#,
+                    r#"{"label_bytes":{"b64":"w6k="},"id_bytes":2}]}"#
+                ),
+            ),
+            (
+                Layout::Column,
+                &both,
+                r#"{"outputs":{"label_bytes":[{"b64":"YQ=="},{"b64":"w6k="}],"id_bytes":[1,2]}}"#,
+            ),
+        ];
+        for (layout, outputs, expected) in cases {
+            assert_eq!(super::tests::text(layout, outputs), expected);
+        }
     }
 }
