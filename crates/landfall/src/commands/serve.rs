@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use landfall_predict::VersionStatus;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -55,14 +56,18 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "ADDR", value_parser = address, env = "LANDFALL_ADMIN")]
     admin: Option<SocketAddr>,
     /// Let the public listeners load and unload models too
-    #[arg(long, env = "LANDFALL_ALLOW_REPOSITORY_CONTROL")]
+    #[arg(
+        long,
+        value_parser = BoolishValueParser::new(),
+        env = "LANDFALL_ALLOW_REPOSITORY_CONTROL"
+    )]
     allow_repository_control: bool,
     /// Seconds between looks at the repository folder; 0 to look only once [default: 2]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, env = "LANDFALL_POLL_SECONDS")]
     poll_seconds: Option<Duration>,
     /// Map model files rather than read them: loads faster and shares memory, but a file that is
     /// overwritten in place can end the server
-    #[arg(long, env = "LANDFALL_MAP_FILES")]
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "LANDFALL_MAP_FILES")]
     map_files: bool,
     /// The largest request in bytes, compressed and decompressed alike [default: 67108864]
     #[arg(long, value_name = "BYTES", env = "LANDFALL_MAX_BODY_BYTES")]

@@ -6,13 +6,19 @@ use std::time::Instant;
 use http::{HeaderValue, Request, Response};
 use tonic::{Code, Status};
 
-use crate::serving::{REQUEST_ID, RequestIds};
+use crate::serving::{REQUEST_ID, Server, given_id};
 
 const TRACE_PARENT: &str = "traceparent";
 
 /// One call, from its head to the head of its reply.
+///
+/// An id that is new with every reply costs HTTP/2's header compression more than all of this, so
+/// a reply has one only if somebody looks for it: the caller who gave it, or whoever reads an error
+/// or the lines about requests.
 pub(super) struct Call {
-    id: HeaderValue,
+    server: Arc<Server>,
+    given: Option<HeaderValue>,
+    made: OnceLock<HeaderValue>,
     /// Only if lines about requests are written.
     line: Option<Line>,
 }
@@ -26,7 +32,7 @@ struct Line {
 
 impl Call {
     /// Begins a call. The methods find it with [`Call::of`].
-    pub(super) fn begin<B>(request: &mut Request<B>, ids: &RequestIds) -> Arc<Call> {
+    pub(super) fn begin<B>(request: &mut Request<B>, server: &Arc<Server>) -> Arc<Call> {
         let line = tracing::enabled!(tracing::Level::DEBUG).then(|| {
             let trace_parent = request.headers().get(TRACE_PARENT);
             Line {
@@ -36,16 +42,17 @@ impl Call {
                 model: OnceLock::new(),
             }
         });
-        let call = Arc::new(Call { id: ids.of(request.headers()), line });
+        let (server, given) = (Arc::clone(server), given_id(request.headers()));
+        let call = Arc::new(Call { server, given, made: OnceLock::new(), line });
         request.extensions_mut().insert(Arc::clone(&call));
         call
     }
 
     /// The call that a request belongs to.
-    pub(super) fn of<T>(request: &tonic::Request<T>) -> Arc<Call> {
+    pub(super) fn of<T>(request: &tonic::Request<T>, server: &Arc<Server>) -> Arc<Call> {
         request.extensions().get().cloned().unwrap_or_else(|| {
-            let id = HeaderValue::from_static("-");
-            Arc::new(Call { id, line: None })
+            let (server, made) = (Arc::clone(server), OnceLock::new());
+            Arc::new(Call { server, given: None, made, line: None })
         })
     }
 
@@ -56,9 +63,12 @@ impl Call {
         }
     }
 
-    /// Ends the call with the head of its reply, which gets its id.
+    /// Ends the call with the head of its reply, which gets its id if somebody looks for it.
     pub(super) fn end<B>(&self, response: &mut Response<B>) {
-        response.headers_mut().insert(REQUEST_ID, self.id.clone());
+        let is_error = response.headers().get("grpc-status").is_some_and(|code| code != "0");
+        if self.given.is_some() || self.line.is_some() || is_error {
+            response.headers_mut().insert(REQUEST_ID, self.id().clone());
+        }
         if let Some(line) = &self.line {
             let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |s| s.code());
             let model = line.model.get().map_or("", String::as_str);
@@ -75,7 +85,7 @@ impl Call {
 
     fn write(&self, line: &Line, model: &str, message: &str, code: Code, begun: Instant) {
         tracing::debug!(
-            request_id = self.id(),
+            request_id = self.id_text(),
             message_id = (!message.is_empty()).then_some(message),
             traceparent = line.trace_parent,
             method = line.method,
@@ -89,11 +99,21 @@ impl Call {
     /// Logs a failure that is the server's fault.
     pub(super) fn note_fault(&self, status: &Status) {
         if status.code() == Code::Internal {
-            tracing::error!(request_id = self.id(), problem = status.message(), "request failed");
+            tracing::error!(
+                request_id = self.id_text(),
+                problem = status.message(),
+                "request failed"
+            );
         }
     }
 
-    fn id(&self) -> &str {
-        self.id.to_str().unwrap_or("?")
+    fn id(&self) -> &HeaderValue {
+        self.given
+            .as_ref()
+            .unwrap_or_else(|| self.made.get_or_init(|| self.server.request_ids.next()))
+    }
+
+    fn id_text(&self) -> &str {
+        self.id().to_str().unwrap_or("?")
     }
 }

@@ -53,7 +53,7 @@ pub fn handler(server: Arc<Server>) -> Handler {
 impl Handler {
     /// Answers one call; never fails.
     pub async fn handle(mut self, mut request: Request<Incoming>) -> Response<Body> {
-        let call = Call::begin(&mut request, &self.server.request_ids);
+        let call = Call::begin(&mut request, &self.server);
         let limit = deadline::timeout(request.headers());
         let (parts, body) = request.into_parts();
         let body = TimedBody::new(body, parts.uri.path(), self.read_timeout);

@@ -166,7 +166,7 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<ModelReadyRequest>,
     ) -> Result<Response<ModelReadyResponse>, Status> {
-        Call::of(&request).note_model(&request.get_ref().name);
+        Call::of(&request, &self.0).note_model(&request.get_ref().name);
         let (begun, request) = (Instant::now(), request.into_inner());
         self.reply(begun, self.model_ready(&request.name, &request.version))
     }
@@ -187,7 +187,7 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<ModelMetadataRequest>,
     ) -> Result<Response<ModelMetadataResponse>, Status> {
-        Call::of(&request).note_model(&request.get_ref().name);
+        Call::of(&request, &self.0).note_model(&request.get_ref().name);
         let (begun, request) = (Instant::now(), request.into_inner());
         self.reply(begun, self.metadata(request.name, &request.version))
     }
@@ -202,7 +202,7 @@ impl GrpcInferenceService for Inference {
             .get(ROUTING_KEY)
             .and_then(|key| key.to_str().ok())
             .map(str::to_owned);
-        let call = Call::of(&request);
+        let call = Call::of(&request, &self.0);
         call.note_model(&request.get_ref().model_name);
         let reply = infer(&self.0, &call, GrpcMethod::Infer, request.into_inner(), key).await?;
         Ok(if compressed { Response::new(reply) } else { plain(reply) })
@@ -219,7 +219,7 @@ impl GrpcInferenceService for Inference {
             request.metadata().get(STREAM_ERRORS).is_some_and(|value| value == "true");
         let compressed = compresses(&request);
         let limit = deadline::of_metadata(request.metadata());
-        let (server, call) = (Arc::clone(&self.0), Call::of(&request));
+        let (server, call) = (Arc::clone(&self.0), Call::of(&request, &self.0));
         let replies = stream::answer(server, call, request.into_inner(), limit, errors_end_it);
         let replies = Box::pin(replies) as Self::ModelStreamInferStream;
         Ok(if compressed { Response::new(replies) } else { plain(replies) })
@@ -229,7 +229,7 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<ModelConfigRequest>,
     ) -> Result<Response<ModelConfigResponse>, Status> {
-        Call::of(&request).note_model(&request.get_ref().name);
+        Call::of(&request, &self.0).note_model(&request.get_ref().name);
         let (begun, request) = (Instant::now(), request.into_inner());
         let config = Choice::of_version(&request.version)
             .and_then(|choice| self.0.catalog.lookup(&request.name, choice.as_ref()))
@@ -244,7 +244,7 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<ModelStatisticsRequest>,
     ) -> Result<Response<ModelStatisticsResponse>, Status> {
-        Call::of(&request).note_model(&request.get_ref().name);
+        Call::of(&request, &self.0).note_model(&request.get_ref().name);
         let (begun, request) = (Instant::now(), request.into_inner());
         self.reply(begun, self.statistics(&request.name, &request.version))
     }
@@ -261,7 +261,7 @@ impl GrpcInferenceService for Inference {
         &self,
         request: Request<RepositoryModelLoadRequest>,
     ) -> Result<Response<RepositoryModelLoadResponse>, Status> {
-        let (begun, call) = (Instant::now(), Call::of(&request));
+        let (begun, call) = (Instant::now(), Call::of(&request, &self.0));
         call.note_model(&request.get_ref().model_name);
         let done = self.load(request.into_inner()).await;
         let done = done.inspect_err(|status| call.note_fault(status));
@@ -273,7 +273,7 @@ impl GrpcInferenceService for Inference {
         request: Request<RepositoryModelUnloadRequest>,
     ) -> Result<Response<RepositoryModelUnloadResponse>, Status> {
         let begun = Instant::now();
-        Call::of(&request).note_model(&request.get_ref().model_name);
+        Call::of(&request, &self.0).note_model(&request.get_ref().model_name);
         let done = self.unload(request.into_inner().model_name);
         self.reply(begun, done.map(|()| RepositoryModelUnloadResponse {}))
     }

@@ -23,7 +23,7 @@ pub use infer::{Choice, InferOutcome, infer};
 pub use lifecycle::{Abandoned, Running, start};
 pub use listen::{Listeners, Protocol, serve_connections};
 pub use model_config::{config_json, config_message, metadata_shape};
-pub use request_id::{REQUEST_ID, RequestIds};
+pub use request_id::{REQUEST_ID, RequestIds, given_id};
 pub use statistics::{statistics_json, statistics_messages};
 
 /// The protocol extensions that work here, as server metadata lists them.

@@ -23,17 +23,19 @@ impl RequestIds {
 
     /// The caller's own id if it is short and printable, or else a new one.
     pub fn of(&self, headers: &HeaderMap) -> HeaderValue {
-        given(headers).unwrap_or_else(|| self.next())
+        given_id(headers).unwrap_or_else(|| self.next())
     }
 
-    fn next(&self) -> HeaderValue {
+    /// A new one.
+    pub fn next(&self) -> HeaderValue {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let text = format!("{:x}-{count:x}", self.process);
         HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static("-"))
     }
 }
 
-fn given(headers: &HeaderMap) -> Option<HeaderValue> {
+/// The caller's own id if it is short and printable.
+pub fn given_id(headers: &HeaderMap) -> Option<HeaderValue> {
     let id = headers.get(REQUEST_ID)?;
     let fits = id.len() <= MAX_ID_BYTES && id.as_bytes().iter().all(u8::is_ascii_graphic);
     (fits && !id.is_empty()).then(|| id.clone())

@@ -121,6 +121,20 @@ async fn errors_have_the_codes_clients_expect() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_id_comes_back_where_somebody_looks_for_it() {
+    let server = serve(&[("identity", "identity")]).await;
+    let mut client = client(&server).await;
+    let mut given = tonic::Request::new(infer_request("identity"));
+    given.metadata_mut().insert("x-request-id", "mine".parse().unwrap());
+    let reply = client.model_infer(given).await.unwrap();
+    assert_eq!(reply.metadata().get("x-request-id").unwrap(), "mine");
+    let reply = client.model_infer(infer_request("identity")).await.unwrap();
+    assert!(reply.metadata().get("x-request-id").is_none());
+    let error = client.model_infer(infer_request("nope")).await.unwrap_err();
+    assert!(!error.metadata().get("x-request-id").unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_answers_in_order_and_survives_errors() {
     let server = serve(&[("identity", "identity")]).await;
     let mut client = client(&server).await;
