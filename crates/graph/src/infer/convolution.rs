@@ -44,7 +44,11 @@ impl Window<'_> {
     /// Resolves axis `axis` for an input extent.
     pub fn resolve(&self, axis: usize, input: usize) -> Result<WindowAxis, InferError> {
         let rank = self.kernel.len();
-        let kernel = self.kernel[axis];
+        let Some(&kernel) = self.kernel.get(axis) else {
+            return InferError::because(format!(
+                "the window has {rank} axes, the input has more spatial ones"
+            ));
+        };
         let stride = at(self.strides, axis, 1, 1)?;
         let dilation = at(self.dilations, axis, 1, 1)?;
         let reach = kernel
@@ -197,8 +201,9 @@ fn conv(
     pads: &[i64],
     channels_last: bool,
 ) -> Result<Fact, InferError> {
-    let (Some(x), Some([features, _, spatial_kernel @ ..])) = (x, w) else {
-        return Ok(Fact::new(dtype, None));
+    let (Some(x), Some(w)) = (x, w) else { return Ok(Fact::new(dtype, None)) };
+    let [features, _, spatial_kernel @ ..] = w else {
+        return InferError::because(format!("weights have rank {}, expected 3 or more", w.len()));
     };
     if x.len() != spatial_kernel.len() + 2 {
         return InferError::because(format!(

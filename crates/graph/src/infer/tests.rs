@@ -67,6 +67,16 @@ fn reshape_divides_symbols_out() {
 }
 
 #[test]
+fn windows_without_axes_are_refused() {
+    for dims in ["", "4"] {
+        let body =
+            format!("input %x: f32[1,1,4] input %w: f32[{dims}] %y = Conv(%x, %w) output %y");
+        let error = error(&body);
+        assert!(error.contains("expected 3 or more"), "{error}");
+    }
+}
+
+#[test]
 fn elements_of_two_types_do_not_join() {
     let concat = error("input %a: f32[2] input %b: f64[2] %y = Concat(%a, %b) {axis=0} output %y");
     assert!(concat.contains("operand 1 has datatype f64, operand 0 f32"), "{concat}");
