@@ -69,12 +69,8 @@ pub fn check_names<'n>(
 
 /// Fails if an input of that shape would not fit into `limit` bytes.
 pub fn check_size(spec: &TensorSpec, shape: &Shape, limit: usize) -> Result<()> {
-    let element = match spec.dtype {
-        DType::String | DType::Bytes => size_of::<String>(),
-        dtype => dtype.size(),
-    };
     let elements = shape.checked_elements().ok();
-    let bytes = elements.and_then(|elements| elements.checked_mul(element));
+    let bytes = elements.and_then(|elements| elements.checked_mul(spec.dtype.least_bytes()));
     ensure!(
         bytes.is_some_and(|bytes| bytes <= limit),
         "input '{}' of shape {shape} exceeds the limit of {limit} bytes of working memory",

@@ -65,7 +65,8 @@ pub struct ServingConfig {
     /// Requests with more rows are refused.
     pub max_request_rows: Option<usize>,
     /// Requests whose outputs together have more bytes fail, before they are encoded: as JSON that
-    /// takes several times as many.
+    /// takes several times as many. Where a request runs in pieces, so does it if what the graph
+    /// gives, before post-processing, has more.
     pub max_reply_bytes: usize,
     /// Bound of the queue in requests.
     pub max_queue_requests: usize,

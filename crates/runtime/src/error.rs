@@ -20,7 +20,7 @@ pub enum KernelError {
     #[error(transparent)]
     Tensor(#[from] TensorError),
     /// The results would need more memory than a run may use.
-    #[error("needs {needed} bytes of memory, the limit of a run is {limit}")]
+    #[error("needs at least {needed} bytes of memory, the limit of a run is {limit}")]
     Memory {
         /// Bytes needed.
         needed: usize,
@@ -91,7 +91,7 @@ pub enum RunError {
     #[error(transparent)]
     Node(#[from] Box<NodeError>),
     /// The memory that the shapes need exceeds the limit.
-    #[error("the run needs {needed} bytes of working memory, the limit is {limit}")]
+    #[error("the run needs at least {needed} bytes of working memory, the limit is {limit}")]
     Memory {
         /// Bytes needed.
         needed: usize,

@@ -83,22 +83,24 @@ pub(crate) fn specs(results: &[Fact]) -> Result<Vec<(DType, Shape)>, KernelError
 
 /// Refuses results that data asks for and that would need more than `limit` bytes.
 fn check_results(results: &[Fact], limit: usize) -> Result<(), KernelError> {
-    let bytes = results.iter().map(|fact| match (fact.dtype, fact.shape()) {
-        (Some(dtype), Some(shape)) => bytes_of(dtype, &shape),
-        _ => 0,
-    });
-    within(bytes.fold(0, usize::saturating_add), limit)
+    within(results.iter().map(bytes_of_fact).fold(0, usize::saturating_add), limit)
 }
 
-/// Memory of a tensor, at least: of texts, what an empty one takes.
-pub(crate) fn bytes_of(dtype: DType, shape: &[usize]) -> usize {
-    let element = match dtype {
-        DType::String | DType::Bytes => size_of::<String>(),
-        _ => dtype.size(),
-    };
+/// Memory of a value, at least; 0 if its type or shape is not known.
+pub(crate) fn bytes_of_fact(fact: &Fact) -> usize {
+    match (fact.dtype, fact.shape()) {
+        (Some(dtype), Some(shape)) => bytes_of(dtype, &shape),
+        _ => 0,
+    }
+}
+
+/// Memory of a tensor, at least.
+fn bytes_of(dtype: DType, shape: &[usize]) -> usize {
     match shape.contains(&0) {
         true => 0,
-        false => shape.iter().fold(element, |bytes, &extent| bytes.saturating_mul(extent)),
+        false => {
+            shape.iter().fold(dtype.least_bytes(), |bytes, &extent| bytes.saturating_mul(extent))
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use landfall_kernels::Exec;
 use landfall_tensor::{Arena, Data, DataMut, Shape, Tensor, TensorError, TensorMut, TensorView};
 use smallvec::SmallVec;
 
-use crate::evaluate::{bytes_of, memory_of, within};
+use crate::evaluate::{memory_of, within};
 use crate::kernel::{Inputs, Io, Outputs};
 use crate::plan::{Destination, Operand, Plan, Step, Work};
 use crate::{KernelError, NodeError, RunError};
@@ -27,6 +27,19 @@ impl Context {
             self.arena = Arena::new(plan.arena_bytes);
         }
         self.heap.resize(plan.heap_slots, None);
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.heap.iter().flatten().map(memory_of).fold(0, usize::saturating_add)
+    }
+
+    /// The same when results are copied for whoever takes them.
+    fn heap_bytes_with_copies(&self, plan: &Plan) -> usize {
+        let copies = plan.outputs.iter().map(|output| match output {
+            Operand::Heap { slot, .. } => self.heap[*slot].as_ref().map_or(0, memory_of),
+            _ => 0,
+        });
+        copies.fold(self.heap_bytes(), usize::saturating_add)
     }
 }
 
@@ -80,7 +93,7 @@ pub(crate) fn execute(
     mut observer: Option<Observer<'_>>,
     emit: &mut dyn FnMut(usize, TensorView<'_>) -> Result<(), TensorError>,
 ) -> Result<(), RunError> {
-    let heap_limit = limit.saturating_sub(plan.arena_bytes);
+    let heap_limit = limit.saturating_sub(plan.run_bytes);
     for (index, step) in plan.steps.iter().enumerate() {
         let done = match &step.work {
             Work::Kernel(kernel) => run_kernel(step, kernel.as_ref(), context, inputs, exec),
@@ -96,14 +109,7 @@ pub(crate) fn execute(
             observer(index);
         }
     }
-    let mut kept = context.heap.iter().flatten().map(memory_of).fold(0, usize::saturating_add);
-    for output in &plan.outputs {
-        // Whoever takes a result makes a copy of it.
-        if let Ok(result) = view(output, &context.arena, &context.heap, inputs) {
-            kept = kept.saturating_add(bytes_of(result.dtype(), result.shape()));
-        }
-    }
-    let needed = kept.saturating_add(plan.arena_bytes);
+    let needed = context.heap_bytes_with_copies(plan).saturating_add(plan.run_bytes);
     if needed > limit {
         return Err(RunError::Memory { needed, limit });
     }
@@ -232,6 +238,5 @@ fn run_dynamic(
             context.heap[*slot] = Some(tensor);
         }
     }
-    let on_heap = context.heap.iter().flatten().map(memory_of);
-    within(on_heap.fold(0, usize::saturating_add), heap_limit)
+    within(context.heap_bytes(), heap_limit)
 }

@@ -12,7 +12,7 @@ use landfall_graph::{Graph, Node, NodeId, Op, Origin, ValueId};
 use landfall_kernels::Exec;
 use landfall_tensor::{DType, Shape, Tensor};
 
-use crate::evaluate::{Late, OnHeap, evaluate, specs};
+use crate::evaluate::{Late, OnHeap, bytes_of_fact, evaluate, specs, within};
 use crate::lower::{Lowered, Site, Target, lower};
 use crate::memory::{self, MemoryPlan, Request};
 use crate::{DynamicKernel, Kernel, KernelError, KernelInfo, NodeError};
@@ -25,6 +25,9 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     pub(crate) outputs: Vec<Operand>,
     pub(crate) arena_bytes: usize,
+    /// What every run needs: the arena, and copies of the results for whoever takes them, as far as
+    /// their shapes do not depend on data.
+    pub(crate) run_bytes: usize,
     pub(crate) lower_bound_bytes: usize,
     pub(crate) heap_slots: usize,
 }
@@ -213,16 +216,24 @@ impl<'a> Planner<'a> {
                 target: self.target.clone(),
             })),
         };
-        self.draft(id, node, work, results);
-        Ok(())
+        self.draft(id, node, work, results)
     }
 
-    fn draft(&mut self, id: NodeId, node: &Node, work: Work, results: Vec<Fact>) {
+    /// Fails if the node alone needs more memory than a run may use, so that no sum overflows.
+    fn draft(
+        &mut self,
+        id: NodeId,
+        node: &Node,
+        work: Work,
+        results: Vec<Fact>,
+    ) -> Result<(), KernelError> {
+        let limit = self.target.limits.memory_limit_bytes;
         let step = self.drafts.len();
         for (&output, fact) in node.outputs.iter().zip(results) {
             self.places[output.index()] = Some(match work {
                 Work::Kernel(_) => {
-                    let bytes = fact_bytes(&fact);
+                    let bytes = bytes_of_fact(&fact);
+                    within(bytes, limit)?;
                     self.requests.push(Request { bytes, first: step, last: step });
                     Place::Arena(self.requests.len() - 1)
                 }
@@ -237,11 +248,13 @@ impl<'a> Planner<'a> {
             Work::Kernel(kernel) => kernel.scratch_bytes(),
             Work::Dynamic(_) => 0,
         };
+        within(bytes, limit)?;
         let scratch = (bytes > 0).then(|| {
             self.requests.push(Request { bytes, first: step, last: step });
             self.requests.len() - 1
         });
         self.drafts.push(Draft { id, work, scratch });
+        Ok(())
     }
 
     /// The node's results, if they follow from what is known now and are small.
@@ -270,7 +283,7 @@ impl<'a> Planner<'a> {
             })
             .collect::<Option<_>>()?;
         let small =
-            results.iter().all(|fact| fact.shape().is_some() && fact_bytes(fact) <= FOLD_BYTES);
+            results.iter().all(|fact| fact.shape().is_some() && bytes_of_fact(fact) <= FOLD_BYTES);
         if !small || node.outputs.is_empty() || is_random(&node.op) {
             return None;
         }
@@ -332,6 +345,11 @@ impl<'a> Planner<'a> {
         let memory = memory::plan(&self.requests);
         let outputs = self.graph.outputs.iter().filter_map(|&id| self.operand(id, &memory));
         let outputs = outputs.collect();
+        let copied = self.graph.outputs.iter().map(|&id| match self.place(id) {
+            Some(Place::Heap(_)) | None => 0,
+            Some(_) => bytes_of_fact(&self.facts[id.index()]),
+        });
+        let run_bytes = copied.fold(memory.arena_bytes, usize::saturating_add);
         let mut steps: Vec<Step> = Vec::with_capacity(self.drafts.len());
         let mut dead: Vec<Vec<usize>> = vec![Vec::new(); self.drafts.len() + 1];
         for (slot, &last) in self.slot_last.iter().enumerate() {
@@ -350,6 +368,7 @@ impl<'a> Planner<'a> {
             steps,
             outputs,
             arena_bytes: memory.arena_bytes,
+            run_bytes,
             lower_bound_bytes: memory.lower_bound_bytes,
             heap_slots: self.slot_last.len(),
         }
@@ -406,11 +425,6 @@ impl<'a> Planner<'a> {
             Place::Heap(slot) => Operand::Heap { slot: *slot, shape: fact.shape() },
         })
     }
-}
-
-fn fact_bytes(fact: &Fact) -> usize {
-    let elements = fact.shape().map_or(0, |shape| shape.elements());
-    elements.saturating_mul(fact.dtype.map_or(0, DType::size))
 }
 
 /// Whether the operator, or one in its bodies, draws random numbers.

@@ -168,8 +168,8 @@ impl Program {
     pub(crate) fn plan(&self, exec: Exec<'_>, shapes: &[Shape]) -> Result<Arc<Plan>, RunError> {
         let plan = plan::build(&self.graph, &self.order, shapes, &self.target, exec)?;
         let limits = self.target.limits;
-        if plan.arena_bytes > limits.memory_limit_bytes {
-            let (needed, limit) = (plan.arena_bytes, limits.memory_limit_bytes);
+        if plan.run_bytes > limits.memory_limit_bytes {
+            let (needed, limit) = (plan.run_bytes, limits.memory_limit_bytes);
             return Err(RunError::Memory { needed, limit });
         }
         let plan = Arc::new(plan);

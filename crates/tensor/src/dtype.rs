@@ -72,6 +72,14 @@ impl DType {
         }
     }
 
+    /// Bytes that one element takes at least: of a string, an empty one.
+    pub const fn least_bytes(self) -> usize {
+        match self {
+            DType::String | DType::Bytes => size_of::<String>(),
+            other => other.size(),
+        }
+    }
+
     /// The short name used in text forms and messages: `f32`, `i64`, `bool`, `string`.
     pub const fn name(self) -> &'static str {
         match self {

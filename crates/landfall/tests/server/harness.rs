@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use landfall::config::ServeConfig;
 use landfall::serving::{Running, start};
+use landfall_onnx::Metadata;
+use landfall_tensor::Tensor;
 
 use crate::client::get;
 use crate::fake::FakeFiles;
@@ -42,6 +44,16 @@ impl Folder {
         } else {
             std::fs::rename(staged, place).unwrap();
         }
+    }
+
+    /// Puts version 1 of a real model in place, of a graph's text and its constants.
+    pub(crate) fn put_graph(&self, model: &str, text: &str, constants: &[Tensor]) {
+        let graph = landfall_graph::text::parse(text, constants).unwrap();
+        let mut file = Vec::new();
+        landfall_onnx::export(&graph, &Metadata::default(), &mut file).unwrap();
+        let version = self.0.join(model).join("1");
+        std::fs::create_dir_all(&version).unwrap();
+        std::fs::write(version.join("model.onnx"), file).unwrap();
     }
 
     pub(crate) fn settings(&self, model: &str, yaml: &str) {

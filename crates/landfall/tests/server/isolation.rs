@@ -5,7 +5,8 @@ use std::sync::Arc;
 use landfall_predict::{VersionChoice, VersionState};
 
 use crate::client::{get, post};
-use crate::harness::{row, serve, until};
+use crate::harness::{Folder, row, serve, until};
+use crate::process::Served;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poisonous_request_fails_alone() {
@@ -30,6 +31,41 @@ async fn a_poisonous_request_fails_alone() {
     assert_eq!(model["inference_count"], 11);
     assert_eq!(model["inference_stats"]["success"]["count"], 11);
     assert_eq!(model["inference_stats"]["fail"]["count"], 1);
+}
+
+/// Its result is as large as the caller asks for.
+const SPREAD: &str = r#"graph "spread" {
+  input %x: f32[1]
+  input %shape: i64[1]
+  %y: f32[n] = Expand(%x, %shape)
+  output %y
+}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_or_setting_takes_all_memory() {
+    let folder = Folder::new();
+    folder.put_graph("spread", SPREAD, &[]);
+    folder.settings("spread", "max_reply_bytes: 1000");
+    let path = folder.path().to_owned();
+    let served = tokio::task::spawn_blocking(move || Served::start("true", &path)).await.unwrap();
+    let address = served.http;
+    let ask = |count: u64| async move {
+        let body = format!(
+            r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[1],"data":[1]}},
+                {{"name":"shape","datatype":"INT64","shape":[1],"data":[{count}]}}]}}"#
+        );
+        post(address, "/v2/models/spread/infer", body).await
+    };
+    for count in [1 << 40, 1 << 62] {
+        let error = ask(count).await.error(500);
+        assert!(error.contains("node 'y' (Expand): needs at least"), "{error}");
+    }
+    assert!(ask(300).await.error(400).contains("the most allowed is 1000 (max_reply_bytes)"));
+    assert_eq!(ask(3).await.json()["outputs"][0]["data"].as_array().unwrap().len(), 3);
+    folder.put_graph("rows", "graph \"rows\" { input %x: f32[N,3] %y = Neg(%x) output %y }", &[]);
+    folder.settings("rows", "warm_up: [{rows: 1000000000000}]");
+    until(|| async { served.log().contains("exceeds the limit") }).await;
+    assert_eq!(ask(3).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

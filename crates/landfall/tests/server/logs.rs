@@ -1,6 +1,5 @@
 //! Log lines: one for every request, over HTTP and gRPC alike, and one for every fault.
 
-use landfall_onnx::Metadata;
 use landfall_protocol::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use landfall_protocol::inference::model_infer_request::InferInputTensor;
 use landfall_protocol::inference::*;
@@ -22,12 +21,8 @@ const LOOKUP: &str = r#"graph "lookup" {
 
 fn lookup_folder() -> Folder {
     let folder = Folder::new();
-    let version = folder.path().join("lookup/1");
-    std::fs::create_dir_all(&version).unwrap();
     let table = Tensor::from_slice(Shape::from([3]), &[1f32, 2.0, 3.0]).unwrap();
-    let graph = landfall_graph::text::parse(LOOKUP, &[table]).unwrap();
-    let mut file = std::fs::File::create(version.join("model.onnx")).unwrap();
-    landfall_onnx::export(&graph, &Metadata::default(), &mut file).unwrap();
+    folder.put_graph("lookup", LOOKUP, &[table]);
     folder
 }
 

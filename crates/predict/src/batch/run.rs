@@ -92,8 +92,8 @@ impl Core {
         self.present(&work, outputs)
     }
 
-    /// Runs one request, in pieces if it is so large that its working memory, and what others wait
-    /// for it, would know no bound.
+    /// Runs one request, in pieces if it has so many rows that the working memory of one run would
+    /// know no bound. The instance is held throughout: others wait for all pieces.
     fn run_alone(&self, inputs: &[Tensor], rows: usize) -> Ran {
         let most = self.rows_of_a_piece();
         if rows > most
@@ -129,7 +129,7 @@ impl Core {
         let internal = |error: TensorError| self.error(ErrorKind::Internal, &error.to_string());
         let pieces = rows.div_ceil(most);
         let mut ran = Vec::with_capacity(pieces);
-        let mut times = RunTimes::default();
+        let (mut times, mut bytes) = (RunTimes::default(), 0);
         for piece in 0..pieces {
             let range = piece * rows / pieces..(piece + 1) * rows / pieces;
             let taken: Result<Vec<Tensor>, _> =
@@ -140,6 +140,8 @@ impl Core {
                 return Ok(None);
             }
             times.infer += own.infer;
+            bytes += outputs.iter().map(payload_bytes).sum::<usize>();
+            self.check_reply(bytes)?;
             ran.push(outputs);
         }
         let start_ns = self.clock.now_ns();
@@ -241,19 +243,15 @@ impl Core {
         Ok(work.wanted.iter().map(named).collect())
     }
 
-    /// Refuses outputs that would make too large a reply.
-    fn bounded(
-        &self,
-        outputs: Vec<(String, Tensor)>,
-    ) -> Result<Vec<(String, Tensor)>, PredictError> {
+    /// Refuses outputs of so many bytes if they would make too large a reply.
+    fn check_reply(&self, bytes: usize) -> Result<(), PredictError> {
         let most = self.config.max_reply_bytes;
-        let bytes: usize = outputs.iter().map(|(_, tensor)| payload_bytes(tensor)).sum();
         if bytes <= most {
-            return Ok(outputs);
+            return Ok(());
         }
         let reason = format!(
-            "the outputs have {bytes} bytes, the most allowed is {most} (max_reply_bytes): ask for \
-             fewer rows or outputs"
+            "the outputs have {bytes} bytes or more, the most allowed is {most} \
+             (max_reply_bytes): ask for fewer rows or outputs"
         );
         Err(self.error(ErrorKind::InvalidArgument, &reason))
     }
@@ -270,7 +268,10 @@ impl Core {
         let times = ran.as_ref().map(|(_, times)| *times).unwrap_or_default();
         let tokens = work.tokens;
         let result = ran.and_then(|(outputs, _)| self.present(&work, outputs));
-        let result = result.and_then(|outputs| self.bounded(outputs));
+        let result = result.and_then(|outputs| {
+            let bytes = outputs.iter().map(|(_, tensor)| payload_bytes(tensor)).sum();
+            self.check_reply(bytes).map(|()| outputs)
+        });
         let end_ns = match self.steps {
             Some(_) => self.clock.now_ns(),
             None => before_ns,

@@ -177,9 +177,21 @@ fn outputs_too_large_for_a_reply_are_refused() {
     let error = servable.predict_blocking(rows(&[1.0; 5], 1)).unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidArgument);
     assert!(
-        error.message.contains("20 bytes, the most allowed is 16 (max_reply_bytes)"),
+        error.message.contains("20 bytes or more, the most allowed is 16 (max_reply_bytes)"),
         "{error}"
     );
+}
+
+#[test]
+fn pieces_end_where_the_reply_would_be_too_large() {
+    let config = ServingConfig { max_batch_rows: 2, max_reply_bytes: 16, ..queued() };
+    let held = hold(config);
+    let large = submit(&held.servable, rows(&[1.0; 100], 1));
+    held.clock.advance_ms(100);
+    held.open();
+    let error = wait(&large.1).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidArgument);
+    assert_eq!(held.model.runs().len(), 4, "the first request and three pieces");
 }
 
 #[test]

@@ -73,6 +73,21 @@ fn results_that_fit_alone_may_be_too_much_together() {
 }
 
 #[test]
+fn planned_results_are_refused_beyond_the_limit() {
+    let outer = "input %a: f32[N,K] input %b: f32[K,M] %c = MatMul(%a, %b) %y = Relu(%c) output %y";
+    let none = |shape: [usize; 2]| floats(shape, &[]);
+    for extent in [1 << 20, 1 << 31, 1 << 40, 1 << 62] {
+        refused(outer, &[none([extent, 0]), none([0, extent])]);
+    }
+    // The arena fits, and with the copy of the result it does not.
+    let body = "input %x: f32[N] %y = Neg(%x) output %y";
+    let run = |n: usize| limited(body).run(&[floats([n], &vec![0.0; n])]);
+    assert!(run(LIMIT / 8).is_ok());
+    let error = run(LIMIT / 8 + 16).unwrap_err();
+    assert_eq!(error, crate::RunError::Memory { needed: LIMIT + 128, limit: LIMIT });
+}
+
+#[test]
 fn copies_of_results_count() {
     let body = "input %s: i64[1] %y = ConstantOfShape(%s) output %y";
     assert!(limited(body).run(&[ints(&[(LIMIT / 8) as i64])]).is_ok());
