@@ -5,7 +5,7 @@ use std::fmt;
 use base64::Engine;
 use landfall_tensor::{Buffer, DType, MAX_RANK, Shape, Tensor, bf16, f16};
 
-use crate::json::Reader;
+use crate::json::{Decimal, Reader};
 use crate::{DecodeError, MAX_TEXTS, too_many_texts};
 
 /// Why an array cannot become a tensor.
@@ -51,9 +51,6 @@ impl From<DecodeError> for ArrayError {
 }
 
 type Result<T> = std::result::Result<T, ArrayError>;
-
-/// Up to here, 2^53, a double tells whole numbers apart.
-const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
 enum Elements {
     F32(Vec<f32>),
@@ -385,9 +382,9 @@ fn integer<T: std::str::FromStr>(
 ) -> std::result::Result<T, DecodeError> {
     let offset = reader.offset();
     let text = reader.number()?;
-    let whole = || match numbers {
-        Numbers::Strict => None,
-        Numbers::OfTable => whole_number(text)?.to_string().parse().ok(),
+    let whole = || match (numbers, Decimal::read(text)) {
+        (Numbers::OfTable, Some(Decimal::Whole(whole))) => whole.to_string().parse().ok(),
+        _ => None,
     };
     text.parse().ok().or_else(whole).ok_or_else(|| DecodeError::Json {
         offset,
@@ -397,21 +394,6 @@ fn integer<T: std::str::FromStr>(
             clip(text)
         ),
     })
-}
-
-/// The whole number that a decimal number such as 3, 3.0 or 3e2 stands for. One with an exponent is
-/// read as a double, so that beyond 2^53 it is refused.
-pub(crate) fn whole_number(text: &str) -> Option<i128> {
-    if let Ok(whole) = text.parse() {
-        return Some(whole);
-    }
-    if !text.contains(['e', 'E']) {
-        let (whole, fraction) = text.split_once('.')?;
-        let is_zero = !fraction.is_empty() && fraction.bytes().all(|digit| digit == b'0');
-        return if is_zero { whole.parse().ok() } else { None };
-    }
-    let value: f64 = text.parse().ok()?;
-    (value.fract() == 0.0 && value.abs() <= MAX_EXACT).then_some(value as i128)
 }
 
 fn string(reader: &mut Reader<'_>) -> std::result::Result<String, DecodeError> {
@@ -558,10 +540,11 @@ mod tests {
         assert_eq!(missing.to_string(), "is null, and INT64 has no missing value");
         assert_eq!(read(DType::String, "null"), Err(ArrayError::Missing(DType::String)));
         assert_eq!(read(DType::Bool, "null"), Err(ArrayError::Missing(DType::Bool)));
-        let whole = read(DType::I64, "[1.0, 1e3, -2.00, 9007199254740993.0]").unwrap();
-        assert_eq!(whole.as_slice::<i64>().unwrap(), &[1, 1000, -2, 9_007_199_254_740_993]);
+        let whole = read(DType::I64, "[1.0, 1e3, -2.00, 9007199254740993.0, 1e18]").unwrap();
+        let expected = [1, 1000, -2, 9_007_199_254_740_993, 1_000_000_000_000_000_000];
+        assert_eq!(whole.as_slice::<i64>().unwrap(), &expected);
         for (dtype, text) in
-            [(DType::I64, "1.5"), (DType::I64, "1e-3"), (DType::I64, "1e18"), (DType::U8, "256.0")]
+            [(DType::I64, "1.5"), (DType::I64, "1e-3"), (DType::I64, "1e19"), (DType::U8, "256.0")]
         {
             assert!(read(dtype, text).is_err(), "{text}");
         }

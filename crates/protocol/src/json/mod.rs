@@ -9,11 +9,12 @@
 //! that Python's `json` module writes.
 
 mod array;
+mod decimal;
 mod reader;
 mod write;
 
-pub(crate) use array::whole_number;
 pub use array::{Array, ArrayError};
+pub use decimal::Decimal;
 pub use reader::{MAX_DEPTH, Reader};
 pub(crate) use write::write_tensor_base64;
 pub use write::{write_string, write_tensor_flat, write_tensor_nested};

@@ -12,7 +12,7 @@ use landfall_tensor::{DType, Shape, Tensor};
 use super::request::{find, in_input};
 use super::{Layout, PredictRequest};
 use crate::DecodeError;
-use crate::json::{Array, ArrayError, Reader, whole_number, write_string};
+use crate::json::{Array, ArrayError, Decimal, Reader, write_string};
 
 type Result<T> = std::result::Result<T, DecodeError>;
 type Columns<'s> = Vec<(&'s TensorSpec, Array, usize)>;
@@ -98,13 +98,17 @@ fn read_split<'s>(
     let mut rows = 0;
     reader.object(|r, key| match key {
         "data" => r.array(|r| {
-            if let Some(names) = &names {
-                check_length(r.clone(), names.len(), rows)?;
-            }
-            match whole {
-                Some(spec) => push_row(r, spec, rows, columns)?,
-                None => {
-                    read_row(r, names.as_deref().unwrap_or_default(), signature, rows, columns)?
+            match (whole, &names) {
+                (Some(spec), names) => {
+                    // What has another length than the first row is refused as ragged.
+                    if let Some(names) = names.as_deref().filter(|_| rows == 0) {
+                        check_length(length_of(r.clone())?, names.len(), rows)?;
+                    }
+                    push(r, spec, Part::Row(rows), columns)?;
+                }
+                (None, names) => {
+                    let names = names.as_deref().unwrap_or_default();
+                    read_row(r, names, signature, rows, columns)?;
                 }
             }
             rows += 1;
@@ -115,13 +119,18 @@ fn read_split<'s>(
     Ok(rows)
 }
 
-/// A row has as many values as there are columns.
-fn check_length(mut reader: Reader<'_>, columns: usize, row: usize) -> Result<()> {
+/// How many values an array has.
+fn length_of(mut reader: Reader<'_>) -> Result<usize> {
     let mut values = 0;
     reader.array(|r| {
         values += 1;
         r.skip()
     })?;
+    Ok(values)
+}
+
+/// A row has as many values as there are columns.
+fn check_length(values: usize, columns: usize, row: usize) -> Result<()> {
     if values == columns {
         return Ok(());
     }
@@ -136,11 +145,15 @@ fn read_row<'s>(
     row: usize,
     columns: &mut Columns<'s>,
 ) -> Result<()> {
-    let mut names = names.iter();
+    let mut values = 0;
     reader.array(|r| {
-        let name = names.next().map_or("", String::as_str);
-        push_value(r, find(name, signature)?, row, columns)
-    })
+        values += 1;
+        match names.get(values - 1) {
+            Some(name) => push(r, find(name, signature)?, Part::Value(row), columns),
+            None => r.skip(),
+        }
+    })?;
+    check_length(values, names.len(), row)
 }
 
 /// The number of rows.
@@ -151,20 +164,23 @@ fn read_records<'s>(
     columns: &mut Columns<'s>,
 ) -> Result<usize> {
     let mut names: Vec<String> = Vec::new();
-    let mut rows = 0;
+    let (mut rows, mut whole) = (0, None);
     reader.array(|r| {
         if rows == 0 {
             r.clone().object(|r, name| {
                 names.push(name.to_owned());
                 r.skip()
             })?;
+            whole = whole_row(&names, signature);
         }
-        match whole_row(&names, signature) {
+        match whole {
             Some(spec) => {
                 let values = record_values(r, json, &names, rows)?;
-                push_row(&mut Reader::new(&values)?, spec, rows, columns)?;
+                push(&mut Reader::new(&values)?, spec, Part::Row(rows), columns)?;
             }
-            None => r.object(|r, name| push_value(r, find(name, signature)?, rows, columns))?,
+            None => {
+                r.object(|r, name| push(r, find(name, signature)?, Part::Value(rows), columns))?
+            }
         }
         rows += 1;
         Ok(())
@@ -183,9 +199,15 @@ fn record_values(
         DecodeError::request(format!("row {row} of '{RECORDS}' has {problem}, unlike the first"))
     };
     let mut values: Vec<&[u8]> = vec![b""; names.len()];
+    let mut next = 0;
     reader.object(|r, name| {
-        let at = names.iter().position(|known| known == name);
+        // Mostly the order is that of the first.
+        let at = match names.get(next).is_some_and(|expected| expected == name) {
+            true => Some(next),
+            false => names.iter().position(|known| known == name),
+        };
         let at = at.ok_or_else(|| fail(format!("a column '{name}'")))?;
+        next = at + 1;
         let begin = r.offset();
         r.skip()?;
         values[at] = &json[begin..r.offset()];
@@ -197,55 +219,52 @@ fn record_values(
     Ok([b"[", values.join(&b","[..]).as_slice(), b"]"].concat())
 }
 
-/// Reads a value of the column that is the input `spec`.
-fn push_value<'s>(
-    reader: &mut Reader<'_>,
-    spec: &'s TensorSpec,
-    row: usize,
-    columns: &mut Columns<'s>,
-) -> Result<()> {
-    let result = push(reader, spec, columns);
-    result.map_err(|error| in_place(format_args!("column '{}' row {row}", spec.name), &error))
+/// What is read for an input.
+#[derive(Clone, Copy)]
+enum Part {
+    /// The value of a row in the column of the input's name.
+    Value(usize),
+    /// A whole row.
+    Row(usize),
 }
 
-/// Reads a row of the input `spec`.
-fn push_row<'s>(
-    reader: &mut Reader<'_>,
-    spec: &'s TensorSpec,
-    row: usize,
-    columns: &mut Columns<'s>,
-) -> Result<()> {
-    let result = push(reader, spec, columns);
-    result.map_err(|error| match error {
-        ArrayError::Missing(_) => in_place(format_args!("a value of row {row}"), &error),
-        _ => in_place(format_args!("row {row}"), &error),
-    })
-}
-
+/// Reads a part of the input `spec`.
 fn push<'s>(
     reader: &mut Reader<'_>,
     spec: &'s TensorSpec,
+    part: Part,
     columns: &mut Columns<'s>,
-) -> std::result::Result<(), ArrayError> {
+) -> Result<()> {
+    let fail = |error: ArrayError| part.error(spec, &error);
     let at = match columns.iter().position(|(found, ..)| found.name == spec.name) {
         Some(at) => at,
         None => {
-            columns.push((spec, Array::of_table(spec.dtype)?, 0));
+            columns.push((spec, Array::of_table(spec.dtype).map_err(fail)?, 0));
             columns.len() - 1
         }
     };
     let (_, array, rows) = &mut columns[at];
     *rows += 1;
-    array.read(reader)
+    array.read(reader).map_err(fail)
 }
 
-/// A byte of the text helps nobody to find a cell of a table, least of all of one that was CSV.
-fn in_place(place: std::fmt::Arguments<'_>, error: &ArrayError) -> DecodeError {
-    DecodeError::request(match error {
-        ArrayError::Missing(_) => format!("{place} {error}"),
-        ArrayError::Text(DecodeError::Json { problem, .. }) => format!("{place}: {problem}"),
-        _ => format!("{place}: {error}"),
-    })
+impl Part {
+    /// An error with its place. A byte of the text helps nobody to find a cell of a table, least of
+    /// all of one that was CSV.
+    fn error(self, spec: &TensorSpec, error: &ArrayError) -> DecodeError {
+        let place = match self {
+            Part::Value(row) => format!("column '{}' row {row}", spec.name),
+            Part::Row(row) => format!("row {row}"),
+        };
+        DecodeError::request(match (error, self) {
+            (ArrayError::Missing(_), Part::Value(_)) => format!("{place} {error}"),
+            (ArrayError::Missing(_), Part::Row(_)) => format!("a value of {place} {error}"),
+            (ArrayError::Text(DecodeError::Json { problem, .. }), _) => {
+                format!("{place}: {problem}")
+            }
+            _ => format!("{place}: {error}"),
+        })
+    }
 }
 
 /// The input that a whole row is for, if columns have names of their own.
@@ -324,6 +343,12 @@ fn write_value(
             "" => json.extend_from_slice(b"NaN"),
             _ => match value.parse::<f64>() {
                 Ok(number) if number.is_nan() => json.extend_from_slice(b"NaN"),
+                // A number too large is not one that somebody called infinite.
+                Ok(number)
+                    if number.is_infinite() && value.contains(|c: char| c.is_ascii_digit()) =>
+                {
+                    return expected("a number in the range of FP64");
+                }
                 Ok(number) if number.is_infinite() => {
                     json.extend_from_slice(if number > 0.0 { b"Infinity" } else { b"-Infinity" });
                 }
@@ -331,9 +356,9 @@ fn write_value(
                 Err(_) => return expected("a number"),
             },
         },
-        _ => match whole_number(value) {
-            Some(number) => json.extend_from_slice(number.to_string().as_bytes()),
-            None => return expected("an integer"),
+        _ => match Decimal::read(value) {
+            Some(Decimal::Whole(number)) => json.extend_from_slice(number.to_string().as_bytes()),
+            _ => return expected("an integer"),
         },
     }
     Ok(())
@@ -434,6 +459,7 @@ mod tests {
             assert!(found.contains(expected), "{json}: {found}");
         }
     }
+
     fn table_of(dtype: DType) -> Signature {
         Signature { inputs: vec![spec("a", dtype, &[]), spec("b", dtype, &[])], outputs: vec![] }
     }
@@ -471,6 +497,23 @@ mod tests {
         assert_eq!(found, expected);
         let found = csv_to_frame(b"a,b\n1,1.5\n", &table_of(DType::I64)).unwrap_err().to_string();
         assert_eq!(found, "column 'b' row 0: expected an integer, found '1.5'");
+    }
+
+    #[test]
+    fn numbers_too_large_are_not_infinite() {
+        let table = |dtype| csv_to_frame(b"a,b\n1,1e999\n", &table_of(dtype));
+        let found = table(DType::F32).unwrap_err().to_string();
+        assert_eq!(
+            found,
+            "column 'b' row 0: expected a number in the range of FP64, found '1e999'"
+        );
+        let csv = csv_to_frame(b"a,b\n-inf,1e39\n", &table_of(DType::F32)).unwrap();
+        let found = decode_frame(&csv, &table_of(DType::F32)).unwrap_err().to_string();
+        assert!(found.starts_with("column 'b' row 0: 1e39 is out of the range of f32"), "{found}");
+        let csv = csv_to_frame(b"a,b\n-inf,Infinity\n", &table_of(DType::F64)).unwrap();
+        let inputs = decode_frame(&csv, &table_of(DType::F64)).unwrap().inputs;
+        assert_eq!(inputs[0].1.item::<f64>().unwrap(), f64::NEG_INFINITY);
+        assert_eq!(inputs[1].1.item::<f64>().unwrap(), f64::INFINITY);
     }
 
     #[test]

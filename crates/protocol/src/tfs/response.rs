@@ -143,6 +143,7 @@ mod tests {
         let scalar = vec![("s".to_owned(), Tensor::scalar(1i32))];
         assert!(encode(Layout::Row, &scalar).is_err());
     }
+
     #[test]
     fn names_that_end_in_bytes_make_base64() {
         let text = |name: &str| {

@@ -228,8 +228,8 @@ impl Elements {
         macro_rules! of {
             ($kind:ident, $arrow:ty, $null:expr) => {
                 Elements::$kind(match row_shape {
-                    Some(shape) => lists::<$arrow>(name, array, shape, $null, problems)?,
-                    None => numbers::<$arrow>(name, array, $null, problems)?,
+                    Some(shape) => lists::<$arrow>(name, array, dtype, shape, $null, problems)?,
+                    None => numbers::<$arrow>(name, array, dtype, $null, problems)?,
                 })
             };
         }

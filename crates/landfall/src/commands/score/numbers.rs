@@ -12,7 +12,8 @@ use arrow_array::{
 use arrow_cast::cast::{CastOptions, cast_with_options};
 use arrow_cast::display::array_value_to_string;
 use arrow_schema::{ArrowError, DECIMAL256_MAX_PRECISION, DataType};
-use landfall_tensor::Element;
+use landfall_protocol::json::Decimal;
+use landfall_tensor::{DType, Element, bf16, f16};
 
 /// Casts; what does not fit becomes null.
 pub(super) fn cast(array: &dyn Array, to: &DataType) -> Result<ArrayRef, ArrowError> {
@@ -40,11 +41,14 @@ pub(super) fn plain(array: &dyn Array) -> Result<(ArrayRef, BooleanArray), Arrow
 /// The values of a column as numbers of one type.
 pub(super) struct Numbers<'a, A: ArrowPrimitiveType> {
     column: &'a str,
+    dtype: DType,
     given: ArrayRef,
     is_null: BooleanArray,
     found: PrimitiveArray<A>,
     /// Whether a value has a fraction, where that matters and can be.
     has_fraction: Option<BooleanArray>,
+    /// Whether a value becomes infinite, where one does.
+    is_infinite: Option<BooleanArray>,
 }
 
 impl<A> Numbers<'_, A>
@@ -52,15 +56,24 @@ where
     A: ArrowPrimitiveType,
     A::Native: Element,
 {
-    /// Those of `array`, which `column` names.
-    pub(super) fn of<'a>(column: &'a str, array: &dyn Array) -> Result<Numbers<'a, A>, ArrowError> {
+    /// Those of `array`, which `column` names, on their way to elements of `dtype`: half precision
+    /// is found in single.
+    pub(super) fn of<'a>(
+        column: &'a str,
+        array: &dyn Array,
+        dtype: DType,
+    ) -> Result<Numbers<'a, A>, ArrowError> {
         let (given, is_null) = plain(array)?;
         let (source, has_fraction) = match A::DATA_TYPE.is_integer() {
             true => whole(&given)?,
             false => (Arc::clone(&given), None),
         };
         let found = cast(&source, &A::DATA_TYPE)?.as_primitive::<A>().clone();
-        Ok(Numbers { column, given, is_null, found, has_fraction })
+        let is_infinite = match dtype.is_float() {
+            true => infinite(&found, dtype)?,
+            false => None,
+        };
+        Ok(Numbers { column, dtype, given, is_null, found, has_fraction, is_infinite })
     }
 
     /// How many there are.
@@ -77,13 +90,33 @@ where
         if self.has_fraction.as_ref().is_some_and(|has_fraction| has_fraction.value(row)) {
             return Err(format!("column '{column}': {} is not whole", shown(&self.given, row)));
         }
+        let dtype = self.dtype.protocol_name();
+        if self.is_infinite.as_ref().is_some_and(|is_infinite| is_infinite.value(row)) {
+            let value = shown(&self.given, row);
+            // A number that is too large is not one that somebody called infinite.
+            if value.contains(|c: char| c.is_ascii_digit()) {
+                return Err(format!("column '{column}': {value} is out of the range of {dtype}"));
+            }
+        }
         if self.found.is_null(row) {
-            let dtype = A::Native::DTYPE.protocol_name();
             let value = shown(&self.given, row);
             return Err(format!("column '{column}': '{value}' is not of type {dtype}"));
         }
         Ok(self.found.value(row))
     }
+}
+
+/// Which numbers are infinite as elements of `dtype`, if any is.
+fn infinite(found: &dyn Array, dtype: DType) -> Result<Option<BooleanArray>, ArrowError> {
+    let wide = cast(found, &DataType::Float64)?;
+    let is_infinite = |&value: &f64| match dtype {
+        DType::F16 => f16::from_f64(value).is_infinite(),
+        DType::BF16 => bf16::from_f64(value).is_infinite(),
+        _ => value.is_infinite(),
+    };
+    let values = wide.as_primitive::<Float64Type>().values();
+    let any = values.iter().any(is_infinite);
+    Ok(any.then(|| values.iter().map(|value| Some(is_infinite(value))).collect()))
 }
 
 /// A column to cast to integers, and which of its values are not whole.
@@ -125,7 +158,9 @@ fn decimal_fractions(given: &ArrayRef) -> Result<BooleanArray, ArrowError> {
 fn whole_texts(texts: &StringArray) -> (StringArray, BooleanArray) {
     let mut fractions = Vec::with_capacity(texts.len());
     let texts = texts.iter().map(|text| {
-        let (text, has_fraction) = text.map_or((None, false), |text| match decimal(text) {
+        // Integers need no help.
+        let read = |text: &str| text.contains(['.', 'e', 'E']).then(|| Decimal::read(text))?;
+        let (text, has_fraction) = text.map_or((None, false), |text| match read(text) {
             Some(Decimal::Whole(value)) => (Some(Cow::Owned(value.to_string())), false),
             Some(Decimal::Fraction) => (Some(Cow::Borrowed(text)), true),
             None => (Some(Cow::Borrowed(text)), false),
@@ -135,46 +170,6 @@ fn whole_texts(texts: &StringArray) -> (StringArray, BooleanArray) {
     });
     let texts = texts.collect();
     (texts, BooleanArray::from(fractions))
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Decimal {
-    Whole(i128),
-    Fraction,
-}
-
-/// A number with a point or an exponent, computed exactly. `None` for integers, which need no help,
-/// for what is no number, and for what no integer type holds.
-fn decimal(text: &str) -> Option<Decimal> {
-    if !text.contains(['.', 'e', 'E']) {
-        return None;
-    }
-    let (is_negative, unsigned) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
-        None => (unsigned, 0),
-    };
-    let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = [before, after].concat();
-    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-        return None;
-    }
-    let digits = digits.trim_start_matches('0');
-    let leading = digits.trim_end_matches('0');
-    if leading.is_empty() {
-        return Some(Decimal::Whole(0));
-    }
-    let trailing_zeros = digits.len() as i64 - leading.len() as i64;
-    let power = i64::from(exponent) - after.len() as i64 + trailing_zeros;
-    if power < 0 {
-        return Some(Decimal::Fraction);
-    }
-    let one = 10i128.checked_pow(u32::try_from(power).ok()?)?;
-    let value = leading.parse::<i128>().ok()?.checked_mul(one)?;
-    Some(Decimal::Whole(if is_negative { -value } else { value }))
 }
 
 #[cfg(test)]
@@ -190,7 +185,15 @@ mod tests {
         A: ArrowPrimitiveType,
         A::Native: Element,
     {
-        let numbers = Numbers::<A>::of("x", array).unwrap();
+        read_as::<A>(array, A::Native::DTYPE)
+    }
+
+    fn read_as<A>(array: &dyn Array, dtype: DType) -> Vec<Result<A::Native, String>>
+    where
+        A: ArrowPrimitiveType,
+        A::Native: Element,
+    {
+        let numbers = Numbers::<A>::of("x", array, dtype).unwrap();
         let get = |row| {
             let problem = |problem: String| problem.trim_start_matches("column 'x'").to_owned();
             numbers.get(row, None).map_err(problem)
@@ -235,6 +238,22 @@ mod tests {
         let problems = read::<UInt64Type>(&texts).into_iter().map(Result::unwrap_err);
         let not_whole = problems.map(|problem| problem.ends_with("is not whole"));
         assert_eq!(not_whole.collect::<Vec<_>>(), [true, true, false, false, false, false, false]);
+    }
+
+    #[test]
+    fn numbers_too_large_are_not_infinite() {
+        let range = |value: &str, dtype| Err(format!(": {value} is out of the range of {dtype}"));
+        let texts = StringArray::from(vec!["1e39", "-1e999", "inf", "-Infinity", "70000"]);
+        let infinite = [Ok(f32::INFINITY), Ok(f32::NEG_INFINITY)];
+        let found = read::<Float32Type>(&texts);
+        assert_eq!(found[..2], [range("1e39", "FP32"), range("-1e999", "FP32")]);
+        assert_eq!(found[2..4], infinite);
+        assert_eq!(found[4], Ok(70000.0));
+        assert_eq!(read_as::<Float32Type>(&texts, DType::F16)[4], range("70000", "FP16"));
+        let floats = Float64Array::from(vec![1e39, f64::INFINITY]);
+        let found = read::<Float32Type>(&floats);
+        assert!(found[0].as_ref().unwrap_err().ends_with("is out of the range of FP32"));
+        assert_eq!(found[1], infinite[0]);
     }
 
     #[test]

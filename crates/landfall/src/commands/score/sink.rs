@@ -16,7 +16,7 @@ use arrow_array::{
 };
 use arrow_ipc::writer::FileWriter;
 use arrow_json::LineDelimitedWriter;
-use arrow_schema::{Field, SchemaRef};
+use arrow_schema::{ArrowError, Field, SchemaRef};
 use landfall_tensor::{DType, Tensor, bf16, f16};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -90,9 +90,9 @@ impl Sink {
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let written = match &mut self.writer {
             Writer::Parquet(writer) => writer.write(batch).map_err(anyhow::Error::from),
-            Writer::Csv(writer) => writer.write(batch).map_err(anyhow::Error::from),
-            Writer::Jsonl(writer) => writer.write(batch).map_err(anyhow::Error::from),
-            Writer::Arrow(writer) => writer.write(batch).map_err(anyhow::Error::from),
+            Writer::Csv(writer) => writer.write(batch).map_err(told_once),
+            Writer::Jsonl(writer) => writer.write(batch).map_err(told_once),
+            Writer::Arrow(writer) => writer.write(batch).map_err(told_once),
         };
         written.with_context(|| self.path.display().to_string())
     }
@@ -119,6 +119,14 @@ impl Sink {
         };
         file.sync_all()?;
         Ok(self.draft.commit()?)
+    }
+}
+
+/// The library tells what the system said, and then that it was its source.
+fn told_once(error: ArrowError) -> anyhow::Error {
+    match error {
+        ArrowError::IoError(_, error) => error.into(),
+        other => other.into(),
     }
 }
 

@@ -7,7 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::ArrowPrimitiveType;
 use arrow_array::{Array, ArrayRef, make_array};
 use arrow_schema::{ArrowError, DataType};
-use landfall_tensor::Element;
+use landfall_tensor::{DType, Element};
 
 use super::column_types::described;
 use super::numbers::{Numbers, cast, plain, shown};
@@ -38,6 +38,7 @@ impl Problems {
 pub(super) fn numbers<A>(
     name: &str,
     array: &dyn Array,
+    dtype: DType,
     null: Option<A::Native>,
     problems: &mut Problems,
 ) -> Result<Vec<A::Native>, ArrowError>
@@ -45,7 +46,7 @@ where
     A: ArrowPrimitiveType,
     A::Native: Element,
 {
-    let numbers = Numbers::<A>::of(name, array)?;
+    let numbers = Numbers::<A>::of(name, array, dtype)?;
     let value = |row| {
         numbers.get(row, null).unwrap_or_else(|problem| {
             problems.note(row, || problem);
@@ -59,6 +60,7 @@ where
 pub(super) fn lists<A>(
     name: &str,
     array: &dyn Array,
+    dtype: DType,
     row_shape: &[usize],
     null: Option<A::Native>,
     problems: &mut Problems,
@@ -68,7 +70,7 @@ where
     A::Native: Element,
 {
     let (elements, spans) = spans(array, row_shape)?;
-    let numbers = Numbers::<A>::of(name, &elements)?;
+    let numbers = Numbers::<A>::of(name, &elements, dtype)?;
     let width: usize = row_shape.iter().product();
     let mut values = Vec::with_capacity(spans.len().saturating_mul(width));
     for (row, span) in spans.into_iter().enumerate() {
@@ -217,8 +219,15 @@ mod tests {
     #[test]
     fn lists_of_lists_are_taken_where_they_have_the_shape_of_a_row() {
         let mut problems = Problems::none(4);
-        let found =
-            lists::<Float32Type>("x", &nested(), &[2, 2], Some(f32::NAN), &mut problems).unwrap();
+        let found = lists::<Float32Type>(
+            "x",
+            &nested(),
+            DType::F32,
+            &[2, 2],
+            Some(f32::NAN),
+            &mut problems,
+        )
+        .unwrap();
         assert_eq!(found[..4], [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(found[12..15], [5.0, 6.0, 7.0]);
         assert!(found[15].is_nan());
@@ -238,7 +247,8 @@ mod tests {
         }
         let slice = fixed.finish().slice(1, 2);
         let mut problems = Problems::none(2);
-        let found = lists::<Float32Type>("x", &slice, &[2, 1], None, &mut problems).unwrap();
+        let found =
+            lists::<Float32Type>("x", &slice, DType::F32, &[2, 1], None, &mut problems).unwrap();
         assert_eq!(found, [3.0, 4.0, 5.0, 6.0]);
         assert_eq!(problems.into_reasons(), [None, None]);
     }
