@@ -22,7 +22,7 @@ pub use content::located;
 pub use golden::{Excess, check_golden, excess};
 
 use crate::declared::{self, Declared};
-use crate::machine::{cores, memory_bytes};
+use crate::machine::{cores, default_run_memory};
 
 /// How to prepare a model.
 #[derive(Debug, Clone)]
@@ -80,11 +80,6 @@ impl EngineOptions {
         let threads = declared.map_or(self.threads, |threads| threads.clamp(1, cores()));
         Options { threads, ..self.runtime() }
     }
-}
-
-/// Working memory that one run may use where nothing says otherwise, in bytes.
-pub fn default_run_memory() -> usize {
-    memory_bytes() / 4
 }
 
 /// A model's graph, ready to compile or to package.

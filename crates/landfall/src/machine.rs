@@ -17,6 +17,12 @@ pub fn memory_bytes() -> usize {
     limits.chain(total).min().unwrap_or(4 << 30)
 }
 
+/// Working memory that one run may use where nothing says otherwise, in bytes: a quarter, as others
+/// run beside it and replies are made of its results.
+pub fn default_run_memory() -> usize {
+    memory_bytes() / 4
+}
+
 /// `MemTotal` of `/proc/meminfo`, in bytes.
 fn total_of(text: &str) -> Option<usize> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;

@@ -5,10 +5,14 @@ use std::net::SocketAddr;
 use landfall_graph::{DimSpec, TensorSpec};
 use landfall_predict::Servable;
 use landfall_tensor::DType;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 /// Tensors of more elements are not written out.
 const MAX_ELEMENTS: usize = 64;
+
+/// All but unreserved characters (RFC 3986 section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A shell command that sends one request of zeros (or a placeholder text or file) to a model.
 pub fn example_request(servable: &Servable, address: SocketAddr) -> String {
@@ -43,19 +47,9 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-/// Text as one part of a URL's path: all but unreserved characters encoded (RFC 3986 section 2).
-/// Nothing of the result means anything to a shell.
+/// Text as one part of a URL's path. Nothing of the result means anything to a shell.
 fn url_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte));
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
+    utf8_percent_encode(text, RESERVED).to_string()
 }
 
 fn extents(spec: &TensorSpec) -> Vec<usize> {

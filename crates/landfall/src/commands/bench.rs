@@ -123,15 +123,14 @@ fn measured(arguments: &BenchArguments) -> Result<Figures> {
     let options = EngineOptions::from_environment(arguments.threads)?;
     let begun = Instant::now();
     let model = engine::open_unchecked(&arguments.model, &options)?.model;
+    let opened = begun.elapsed();
     let extents = extents(arguments, &model).with_context(|| name.clone())?;
     let shapes = extents.shapes(model.signature())?;
-    // Inputs beyond the limit of working memory would only be refused once the plan is made.
-    for (spec, shape) in model.signature().inputs.iter().zip(&shapes) {
-        sample::check_size(spec, shape, options.run_memory_bytes)?;
-    }
-    model.prepare(&shapes).with_context(|| name.clone())?;
-    let load = begun.elapsed();
+    // Before the plan, whose error would not name the input that is too large.
     let inputs = sample::inputs(model.signature(), &extents, options.run_memory_bytes)?;
+    let begun = Instant::now();
+    model.prepare(&shapes).with_context(|| name.clone())?;
+    let load = opened + begun.elapsed();
     let inputs: Vec<Tensor> = inputs.iter().map(Tensor::aligned).collect();
     let times = times(arguments, &model, &inputs).with_context(|| name.clone())?;
     let profile = match arguments.profile {

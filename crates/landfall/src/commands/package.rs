@@ -21,7 +21,7 @@ use super::output::print;
 use super::paths::Paths;
 use super::run::arrange;
 use crate::declared::{manifest_beside, read_manifest};
-use crate::engine::{self, AssetFolder, EngineOptions, FileKind, Opened, default_run_memory};
+use crate::engine::{self, AssetFolder, EngineOptions, FileKind, Opened};
 use crate::npz::{self, Arrays};
 use crate::sample::{self, Extents};
 use crate::serving::SERVER_VERSION;
@@ -104,7 +104,7 @@ fn package(arguments: &PackageArguments) -> Result<serde_json::Value> {
     let folder = manifest.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     add_assets(&mut builder, folder, &arguments.output)?;
     let opened = compile(&builder, &options, BTreeMap::new())?;
-    let inputs = golden_inputs(arguments, &opened)?;
+    let inputs = golden_inputs(arguments, &opened, &options)?;
     // Weights are packed when the first run needs them.
     let outputs = golden::run(&opened, &inputs)?;
     let packed = opened.model.packed();
@@ -192,7 +192,11 @@ fn compile(
     })
 }
 
-fn golden_inputs(arguments: &PackageArguments, opened: &Opened) -> Result<Arrays> {
+fn golden_inputs(
+    arguments: &PackageArguments,
+    opened: &Opened,
+    options: &EngineOptions,
+) -> Result<Arrays> {
     let signature = opened.signature();
     let tensors = match &arguments.golden {
         Some(path) => {
@@ -204,7 +208,7 @@ fn golden_inputs(arguments: &PackageArguments, opened: &Opened) -> Result<Arrays
                 length: Some(GOLDEN_LENGTH),
                 ..Extents::default()
             };
-            sample::inputs(signature, &extents, default_run_memory())
+            sample::inputs(signature, &extents, options.run_memory_bytes)
                 .context("give golden inputs with --golden")?
         }
     };

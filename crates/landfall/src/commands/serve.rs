@@ -13,7 +13,7 @@ use landfall_predict::VersionStatus;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
-use super::arguments::{seconds, workers};
+use super::arguments::{positive, seconds, workers};
 use crate::admin::example_request;
 use crate::config::{ModelFile, ServeConfig, SingleModel, address, read_serve_file};
 use crate::engine::FileKind;
@@ -70,7 +70,12 @@ pub(super) struct ServeArguments {
     #[arg(long, value_parser = BoolishValueParser::new(), env = "LANDFALL_MAP_FILES")]
     map_files: bool,
     /// The largest request in bytes, compressed and decompressed alike [default: 67108864]
-    #[arg(long, value_name = "BYTES", env = "LANDFALL_MAX_BODY_BYTES")]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        value_parser = positive,
+        env = "LANDFALL_MAX_BODY_BYTES"
+    )]
     max_body_bytes: Option<usize>,
     /// Threads that serve sockets [default: one per core]
     #[arg(long, value_name = "N", value_parser = workers, env = "LANDFALL_WORKERS")]

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use super::MAX_THREADS;
 use super::file::{ConfigError, read_yaml};
-use crate::engine::default_run_memory;
+use crate::machine::default_run_memory;
 use crate::sample;
 
 /// The file as written. Every field is optional; unknown ones are errors.
@@ -164,9 +164,11 @@ impl ModelFile {
         at_least_one("instances", self.instances, &mut config.instances)?;
         config.max_request_rows = self.max_request_rows.or(config.max_request_rows);
         at_least_one("max_reply_bytes", self.max_reply_bytes, &mut config.max_reply_bytes)?;
-        at_least_one("run_memory_bytes", self.run_memory_bytes, &mut 0)?;
-        if let Some(rows) = &mut config.max_request_rows {
-            at_least_one("max_request_rows", Some(*rows), rows)?;
+        if self.run_memory_bytes == Some(0) {
+            return Err("run_memory_bytes: expected 1 or more, found 0".to_owned());
+        }
+        if self.max_request_rows == Some(0) {
+            return Err("max_request_rows: expected 1 or more, found 0".to_owned());
         }
         if self.priority_levels == Some(0) {
             return Err("priority_levels: expected 1 or more, found 0".to_owned());

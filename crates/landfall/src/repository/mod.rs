@@ -12,7 +12,7 @@ mod said;
 mod scan;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,10 +25,10 @@ use landfall_tensor::FileAccess;
 use crate::config::{ModelFile, ServeConfig, SingleModel};
 use crate::loading::OpenModel;
 
-pub use scan::{FoundModel, FoundVersion, Settling, scan_folder};
+pub use scan::{Found, FoundModel, FoundVersion, Ignored, Settling, scan_folder};
 pub use watch::Watcher;
 
-use said::{Problems, Said};
+use said::{Problems, Said, Topic};
 
 /// The models that could be served.
 pub struct Repository {
@@ -72,16 +72,16 @@ impl Repository {
     }
 
     /// Everything there is now. The error says why the folder cannot be read.
-    pub fn scan(&self) -> Result<BTreeMap<String, FoundModel>, String> {
+    pub fn scan(&self) -> Result<Found, String> {
         let mut found = match &self.folder {
             Some(folder) => {
                 let mut settling = lock(&self.settling);
                 scan_folder(folder, &mut settling)?
             }
-            None => BTreeMap::new(),
+            None => Found::default(),
         };
         for single in &self.singles {
-            found.insert(single.name.clone(), scan::single(single));
+            found.models.insert(single.name.clone(), scan::single(single));
         }
         Ok(found)
     }
@@ -91,7 +91,7 @@ impl Repository {
     pub fn reconcile(&self) -> Result<bool, String> {
         let found = self.scan();
         self.report_whole(&found);
-        let found = found?;
+        let found = found?.models;
         let unloaded = lock(&self.unloaded).clone();
         self.warn_of_clashes();
         let next: BTreeSet<String> = found.keys().cloned().collect();
@@ -129,7 +129,7 @@ impl Repository {
     pub fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
         if !self.looked.load(Ordering::SeqCst) {
-            let problem = self.said.last(WHOLE).remove(WHOLE);
+            let problem = self.said.last(WHOLE).remove(&Topic::Whole);
             missing.push(problem.unwrap_or_else(|| "models are still loading".to_owned()));
         }
         for SingleModel { name, .. } in &self.singles {
@@ -144,22 +144,22 @@ impl Repository {
     }
 
     /// Says, once, that the folder cannot be read or is empty, and what in it is no model.
-    fn report_whole(&self, found: &Result<BTreeMap<String, FoundModel>, String>) {
+    fn report_whole(&self, found: &Result<Found, String>) {
         let problem = match (found, &self.folder) {
             (Err(problem), _) => Some(problem.clone()),
-            (Ok(found), Some(folder)) if found.is_empty() => Some(format!(
+            (Ok(found), Some(folder)) if found.models.is_empty() => Some(format!(
                 "{} has no models: expected NAME/VERSION/model.onnx or model.landfall in it",
                 folder.display()
             )),
             _ => None,
         };
-        let mut problems = self.folder.as_deref().map(scan::strays).unwrap_or_default();
-        problems.extend(problem.map(|problem| (WHOLE.to_owned(), problem)));
-        for (entry, problem) in self.said.news(WHOLE, problems) {
-            match found {
-                _ if entry != WHOLE => tracing::warn!(entry, reason = problem, "ignored"),
-                Ok(_) => tracing::warn!("{problem}"),
-                Err(_) => tracing::error!("cannot look at the model repository: {problem}"),
+        let mut problems = found.as_ref().map(|found| entries(&found.ignored)).unwrap_or_default();
+        problems.extend(problem.map(|problem| (Topic::Whole, problem)));
+        for (topic, problem) in self.said.news(WHOLE, problems) {
+            match (topic, found) {
+                (Topic::Entry(entry), _) => tracing::warn!(entry, reason = problem, "ignored"),
+                (_, Ok(_)) => tracing::warn!("{problem}"),
+                (_, Err(_)) => tracing::error!("cannot look at the model repository: {problem}"),
             }
         }
     }
@@ -167,7 +167,7 @@ impl Repository {
     /// Says, once, why a model as a whole cannot be served.
     fn report_fault(&self, name: &str, reason: &str) {
         self.catalog.report_unavailable(name, reason);
-        let problems = Problems::from([(String::new(), reason.to_owned())]);
+        let problems = Problems::from([(Topic::Whole, reason.to_owned())]);
         for reason in self.said.news(name, problems).into_values() {
             tracing::error!(model = name, reason, "cannot serve");
         }
@@ -184,16 +184,20 @@ impl Repository {
         for (version, reason) in &done.failed {
             tracing::error!(model = name, version, reason, "cannot load");
         }
-        let mut problems = model.ignored.clone();
+        let mut problems = entries(&model.ignored);
         if !model.settling {
             let refused = done.refused_labels.iter();
-            problems
-                .extend(refused.map(|(label, reason)| (format!("label {label}"), reason.clone())));
+            problems.extend(
+                refused.map(|(label, reason)| (Topic::Label(label.clone()), reason.clone())),
+            );
         }
         for (topic, reason) in self.said.news(name, problems) {
-            match topic.strip_prefix("label ") {
-                Some(label) => tracing::warn!(model = name, label, reason, "label not moved"),
-                None => tracing::warn!(model = name, entry = topic, reason, "ignored"),
+            match topic {
+                Topic::Label(label) => {
+                    tracing::warn!(model = name, label, reason, "label not moved")
+                }
+                Topic::Entry(entry) => tracing::warn!(model = name, entry, reason, "ignored"),
+                Topic::Whole => {}
             }
         }
     }
@@ -246,7 +250,7 @@ impl Repository {
     pub fn load(&self, name: &str) -> Result<(), PredictError> {
         let unavailable = |problem| PredictError::new(ErrorKind::Unavailable, problem);
         let found = self.scan().map_err(unavailable)?;
-        let Some(model) = found.get(name) else {
+        let Some(model) = found.models.get(name) else {
             let message = format!("model '{name}' is not in the repository");
             return Err(PredictError::new(ErrorKind::NotFound, message));
         };
@@ -278,6 +282,12 @@ impl Repository {
             tracing::info!(model = name, "unloaded");
         }
     }
+}
+
+/// What is said of entries that are ignored.
+fn entries(ignored: &Ignored) -> Problems {
+    let entry = |(entry, reason): (&String, &String)| (Topic::Entry(entry.clone()), reason.clone());
+    ignored.iter().map(entry).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

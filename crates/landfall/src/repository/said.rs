@@ -3,8 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+/// What a problem is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Topic {
+    /// The model, or the repository.
+    Whole,
+    /// A label of the model.
+    Label(String),
+    /// An entry of the folder.
+    Entry(String),
+}
+
 /// Problems by topic.
-pub(super) type Problems = BTreeMap<String, String>;
+pub(super) type Problems = BTreeMap<Topic, String>;
 
 /// What was said last, of each model.
 #[derive(Debug, Default)]
@@ -37,7 +48,7 @@ mod tests {
     #[test]
     fn only_what_changes_is_news() {
         let said = Said::default();
-        let problems = |text: &str| Problems::from([("a".to_owned(), text.to_owned())]);
+        let problems = |text: &str| Problems::from([(Topic::Whole, text.to_owned())]);
         assert_eq!(said.news("m", problems("x")), problems("x"));
         assert_eq!(said.news("m", problems("x")), Problems::new());
         assert_eq!(said.news("other", problems("x")), problems("x"));

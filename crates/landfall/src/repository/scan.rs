@@ -6,7 +6,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::said::Problems;
 use crate::config::{ModelFile, SingleModel, read_model_file};
 use crate::declared::manifest_beside;
 
@@ -14,6 +13,18 @@ use crate::declared::manifest_beside;
 const MODEL_FILES: [&str; 2] = ["model.landfall", "model.onnx"];
 /// Files of one version that are looked at.
 const MAX_FILES: usize = 10_000;
+
+/// Entries of a folder that nothing is made of although somebody may expect it, and why.
+pub type Ignored = BTreeMap<String, String>;
+
+/// What a look at the repository finds.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Models by name.
+    pub models: BTreeMap<String, FoundModel>,
+    /// Entries of the repository's folder.
+    pub ignored: Ignored,
+}
 
 /// A model that the repository has.
 #[derive(Debug, Clone)]
@@ -24,8 +35,8 @@ pub struct FoundModel {
     pub versions: BTreeMap<u64, FoundVersion>,
     /// Whether some version is left out because its files still change.
     pub settling: bool,
-    /// Entries of its folder that nothing is made of although somebody may expect it, and why.
-    pub ignored: Problems,
+    /// Entries of its folder.
+    pub ignored: Ignored,
     folder: PathBuf,
 }
 
@@ -103,29 +114,39 @@ pub(super) fn single(single: &SingleModel) -> FoundModel {
         settings: Ok(single.settings.clone()),
         versions: BTreeMap::from([(single.version, version)]),
         settling: false,
-        ignored: Problems::new(),
+        ignored: Ignored::new(),
         folder: single.path.clone(),
     }
 }
 
-/// Every model of a folder, by name. Hidden folders are ignored.
-pub fn scan_folder(
-    folder: &Path,
-    settling: &mut Settling,
-) -> Result<BTreeMap<String, FoundModel>, String> {
-    let mut models = BTreeMap::new();
+/// Every model of a folder. Hidden entries are ignored.
+pub fn scan_folder(folder: &Path, settling: &mut Settling) -> Result<Found, String> {
+    let mut found = Found::default();
     for entry in entries(folder)? {
         let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+        let text = name.to_string_lossy().into_owned();
+        if text.starts_with('.') {
+            continue;
+        }
         // Follows links: mounted volumes are made of them.
-        if entry.path().is_dir() {
-            // One folder that cannot be read must not keep the others from being served.
-            let model = scan_model(&entry.path(), settling)
-                .unwrap_or_else(|problem| unreadable(&entry.path(), problem));
-            models.insert(name.to_owned(), model);
+        match (entry.path().is_dir(), name.to_str()) {
+            (true, Some(_)) => {
+                // One folder that cannot be read must not keep the others from being served.
+                let model = scan_model(&entry.path(), settling)
+                    .unwrap_or_else(|problem| unreadable(&entry.path(), problem));
+                found.models.insert(text, model);
+            }
+            (true, None) => {
+                found.ignored.insert(text, "its name is not UTF-8".to_owned());
+            }
+            (false, _) if text.ends_with(".onnx") || text.ends_with(".landfall") => {
+                let expected = "expected NAME/VERSION/model.onnx or model.landfall".to_owned();
+                found.ignored.insert(text, expected);
+            }
+            (false, _) => {}
         }
     }
-    Ok(models)
+    Ok(found)
 }
 
 fn entries(folder: &Path) -> Result<Vec<DirEntry>, String> {
@@ -138,7 +159,7 @@ fn unreadable(folder: &Path, problem: String) -> FoundModel {
         settings: Err(problem),
         versions: BTreeMap::new(),
         settling: false,
-        ignored: Problems::new(),
+        ignored: Ignored::new(),
         folder: folder.to_owned(),
     }
 }
@@ -153,7 +174,7 @@ fn scan_model(folder: &Path, settling: &mut Settling) -> Result<FoundModel, Stri
         settings,
         versions: BTreeMap::new(),
         settling: false,
-        ignored: Problems::new(),
+        ignored: Ignored::new(),
         folder: folder.to_owned(),
     };
     for entry in entries(folder)? {
@@ -210,27 +231,6 @@ fn stray(path: &Path) -> Option<String> {
     } else {
         None
     }
-}
-
-/// Entries of the repository that look like models and are none, and why.
-pub(super) fn strays(folder: &Path) -> Problems {
-    let stray = |entry: DirEntry| {
-        let (name, is_folder) = (entry.file_name(), entry.path().is_dir());
-        let text = name.to_string_lossy();
-        let reason = match name.to_str() {
-            None if is_folder => "its name is not UTF-8",
-            Some(name) if !is_folder && !name.starts_with('.') && is_model_name(name) => {
-                "expected NAME/VERSION/model.onnx or model.landfall"
-            }
-            _ => return None,
-        };
-        Some((text.into_owned(), reason.to_owned()))
-    };
-    entries(folder).unwrap_or_default().into_iter().filter_map(stray).collect()
-}
-
-fn is_model_name(name: &str) -> bool {
-    name.ends_with(".onnx") || name.ends_with(".landfall")
 }
 
 /// A positive number without leading zeros.
@@ -322,15 +322,15 @@ mod tests {
         }
         std::fs::write(folder.join("flat.onnx"), "x").unwrap();
         std::fs::write(folder.join("README.md"), "x").unwrap();
-        let models = scan_folder(&folder, &mut Settling::new(Duration::ZERO)).unwrap();
+        let found = scan_folder(&folder, &mut Settling::new(Duration::ZERO)).unwrap();
+        let models = found.models;
         assert_eq!(models["a"].versions.keys().collect::<Vec<_>>(), [&1]);
         let ignored: Vec<&str> = models["a"].ignored.keys().map(String::as_str).collect();
         assert_eq!(ignored, ["3", "config.pbtxt", "v2"]);
-        let strays = strays(&folder);
-        assert_eq!(strays.keys().collect::<Vec<_>>(), ["flat.onnx"]);
-        assert!(strays["flat.onnx"].contains("NAME/VERSION/model.onnx"));
+        assert_eq!(found.ignored.keys().collect::<Vec<_>>(), ["flat.onnx"]);
+        assert!(found.ignored["flat.onnx"].contains("NAME/VERSION/model.onnx"));
         let mut unsettled = Settling::new(Duration::from_secs(3600));
-        let models = scan_folder(&folder, &mut unsettled).unwrap();
+        let models = scan_folder(&folder, &mut unsettled).unwrap().models;
         assert!(!models["a"].ignored.contains_key("3"), "it may still be filled");
         std::fs::remove_dir_all(&folder).unwrap();
     }

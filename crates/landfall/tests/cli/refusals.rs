@@ -35,7 +35,9 @@ fn axes_and_sizes_that_cannot_be_are_refused() {
     says(&landfall!("inspect", model, "--shape", "foo=3"), free);
     says(&landfall!("bench", model, "--seq-len", "3"), "no input has a free axis but of rows");
     for batch in ["10000000000", "9223372036854775807"] {
-        says(&landfall!("bench", model, "--batch", batch), "bytes of working memory");
+        let bench = landfall!("bench", model, "--batch", batch);
+        says(&bench, &format!("of shape [{batch},1,8,8] exceeds the limit of "));
+        says(&bench, " bytes of working memory");
     }
 }
 
