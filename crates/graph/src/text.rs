@@ -29,4 +29,4 @@ mod tests;
 const INDEXED_TEXT_BYTES_MAX: usize = 64;
 
 pub use parser::{ParseError, parse};
-pub use printer::{Printed, print};
+pub use printer::{Printed, print, print_op};

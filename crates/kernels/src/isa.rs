@@ -119,6 +119,13 @@ impl Cpu {
         self.avx_vnni
     }
 
+    /// What measurements on this processor hold for: its maker, family, model and stepping, the
+    /// level in use and the cache sizes, such as `AuthenticAMD-25-17-1-vnni-32K-1024K`.
+    pub fn signature(self) -> String {
+        let (processor, CacheSizes { l1_bytes, l2_bytes }) = (processor(), self.caches);
+        format!("{processor}-{}-{}K-{}K", self.isa, l1_bytes >> 10, l2_bytes >> 10)
+    }
+
     /// Cache sizes of one core.
     pub fn caches(self) -> CacheSizes {
         self.caches
@@ -128,6 +135,25 @@ impl Cpu {
         let avx_vnni = isa >= Isa::Avx2 && has_avx_vnni();
         Cpu { isa, avx_vnni, caches: CacheSizes::detect() }
     }
+}
+
+/// Maker, family, model and stepping, as CPUID leaves 0 and 1 tell.
+#[cfg(target_arch = "x86_64")]
+fn processor() -> String {
+    use std::arch::x86_64::__cpuid;
+
+    let (maker, version) = (__cpuid(0), __cpuid(1).eax);
+    let letters = [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes).concat();
+    let maker = String::from_utf8_lossy(&letters).replace(|c: char| !c.is_alphanumeric(), "");
+    let (family, model, stepping) = ((version >> 8) & 15, (version >> 4) & 15, version & 15);
+    let model = if family == 6 || family == 15 { ((version >> 12) & 0xf0) | model } else { model };
+    let family = if family == 15 { family + ((version >> 20) & 0xff) } else { family };
+    format!("{maker}-{family}-{model}-{stepping}")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn processor() -> String {
+    std::env::consts::ARCH.to_owned()
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -174,6 +200,15 @@ mod tests {
         let error = Isa::from_name("sse9").unwrap_err().to_string();
         assert!(error.contains("sse9") && error.contains("avx2"), "{error}");
         assert!(matches!(Isa::from_name("amx"), Err(IsaError::NoAmxKernels { .. })));
+    }
+
+    #[test]
+    fn a_signature_names_processor_level_and_caches() {
+        for cpu in Cpu::available() {
+            let signature = cpu.signature();
+            assert!(signature.contains(&format!("-{}-", cpu.isa())), "{signature}");
+            assert!(signature.ends_with('K') && !signature.contains(' '), "{signature}");
+        }
     }
 
     #[test]

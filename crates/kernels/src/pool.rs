@@ -40,6 +40,13 @@ struct Slot {
 
 /// Threads that run the parts of one call at a time; the caller is the first of them.
 pub struct Pool {
+    team: Arc<Team>,
+    /// At most one more than the team has workers.
+    threads: usize,
+}
+
+/// Workers, shared by the pool and its smaller views.
+struct Team {
     slots: Arc<[Slot]>,
     workers: Vec<JoinHandle<()>>,
     turn: Mutex<()>,
@@ -66,17 +73,23 @@ impl Pool {
             stop: AtomicBool::new(false),
         };
         let slots: Arc<[Slot]> = (0..extra).map(slot).collect();
-        let mut pool = Pool { slots, workers: Vec::with_capacity(extra), turn: Mutex::new(()) };
+        let mut team = Team { slots, workers: Vec::with_capacity(extra), turn: Mutex::new(()) };
         for index in 0..extra {
-            let slots = Arc::clone(&pool.slots);
+            let slots = Arc::clone(&team.slots);
             let builder = thread::Builder::new().name(format!("landfall-compute-{}", index + 1));
-            pool.workers.push(builder.spawn(move || work(&slots[index], index + 1))?);
+            team.workers.push(builder.spawn(move || work(&slots[index], index + 1))?);
         }
-        Ok(pool)
+        Ok(Pool { team: Arc::new(team), threads: extra + 1 })
     }
 
     fn single() -> Pool {
-        Pool { slots: Arc::new([]), workers: Vec::new(), turn: Mutex::new(()) }
+        let team = Team { slots: Arc::new([]), workers: Vec::new(), turn: Mutex::new(()) };
+        Pool { team: Arc::new(team), threads: 1 }
+    }
+
+    /// The same threads, of which a run uses at most `threads` (at least the caller).
+    pub fn limited(&self, threads: usize) -> Pool {
+        Pool { team: Arc::clone(&self.team), threads: threads.clamp(1, self.threads) }
     }
 
     /// The pool that runs everything on the calling thread.
@@ -87,7 +100,7 @@ impl Pool {
 
     /// Number of threads, the caller included.
     pub fn threads(&self) -> usize {
-        self.slots.len() + 1
+        self.threads
     }
 
     /// Calls `task(part)` once for each part in `0..parts` and returns when all have finished.
@@ -102,7 +115,7 @@ impl Pool {
             (0..parts).for_each(task);
             return;
         }
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.team.turn.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: only the lifetime is erased. The job does not outlive this call: every worker
         // that receives it is waited for below, whatever panics.
         let task =
@@ -116,7 +129,7 @@ impl Pool {
             caller: thread::current(),
         };
         let shared: *mut Job = &raw mut job;
-        for (slot, worker) in self.slots.iter().zip(&self.workers).take(threads - 1) {
+        for (slot, worker) in self.team.slots.iter().zip(&self.team.workers).take(threads - 1) {
             slot.job.store(shared, Ordering::SeqCst);
             if slot.parked.load(Ordering::SeqCst) {
                 worker.thread().unpark();
@@ -125,7 +138,7 @@ impl Pool {
         // SAFETY: the job lives on this stack frame and is only shared from here on.
         let job = unsafe { &*shared };
         job.work(0);
-        for (index, slot) in self.slots.iter().take(threads - 1).enumerate() {
+        for (index, slot) in self.team.slots.iter().take(threads - 1).enumerate() {
             // Whoever takes the pointer out of the slot does the share.
             if !slot.job.swap(ptr::null_mut(), Ordering::AcqRel).is_null() {
                 job.work(index + 1);
@@ -204,7 +217,7 @@ fn next_job(slot: &Slot) -> Option<*mut Job> {
     }
 }
 
-impl Drop for Pool {
+impl Drop for Team {
     fn drop(&mut self) {
         for (slot, worker) in self.slots.iter().zip(&self.workers) {
             slot.stop.store(true, Ordering::SeqCst);
@@ -262,6 +275,23 @@ mod tests {
                 counts[part].fetch_add(1, Ordering::Relaxed);
             });
             assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1), "round {round}");
+        }
+    }
+
+    #[test]
+    fn a_limited_pool_keeps_to_its_threads() {
+        let pool = Pool::new(4).unwrap();
+        for threads in [0, 1, 2, 3, 9] {
+            let limited = pool.limited(threads);
+            assert_eq!(limited.threads(), threads.clamp(1, 4));
+            let seen = Mutex::new(std::collections::HashSet::new());
+            let parts = AtomicUsize::new(0);
+            limited.run(12, &|_| {
+                seen.lock().unwrap().insert(thread::current().id());
+                parts.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(parts.into_inner(), 12);
+            assert!(seen.into_inner().unwrap().len() <= limited.threads());
         }
     }
 

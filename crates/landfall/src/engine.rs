@@ -3,6 +3,7 @@
 mod assets;
 mod content;
 mod golden;
+mod tuning;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,6 +21,7 @@ use landfall_tensor::{Buffer, FileAccess, Tensor};
 pub use assets::AssetFolder;
 pub use content::located;
 pub use golden::{Excess, check_golden, excess};
+pub use tuning::record_of;
 
 use crate::declared::{self, Declared};
 use crate::machine::{cores, default_run_memory};
@@ -237,6 +239,8 @@ fn open_package(path: &Path, options: &EngineOptions) -> Result<Opened> {
         .collect::<Result<_, landfall_package::PackageError>>()
         .with_context(here)?;
     let runtime = options.declared_runtime(&package.manifest().model.serving);
+    let tuning = tuning::of_package(&package, &runtime);
+    let runtime = Options { tuning, ..runtime };
     let model = Model::compile_with(graph, &runtime, packed).with_context(here)?;
     Ok(Opened {
         model: Arc::new(model),

@@ -109,7 +109,8 @@ fn listed(free: &[(usize, &str)]) -> String {
     }
 }
 
-fn is_rows(axis: usize, name: &str) -> bool {
+/// Whether a free axis counts rows of a batch.
+pub fn is_rows(axis: usize, name: &str) -> bool {
     let lower = name.to_lowercase();
     lower.contains("batch") || (axis == 0 && !is_length(&lower))
 }

@@ -13,11 +13,11 @@ use landfall_tensor::Tensor;
 use crate::archive::{self, Limits, Part};
 use crate::manifest::{
     Digest, EntryRecord, FORMAT_VERSION, GoldenRecord, Manifest, ModelConfig, NamedTensorRecord,
-    Provenance, TensorRecord,
+    Provenance, TensorRecord, TuningRecord,
 };
 use crate::package::{GRAPH, Golden, MANIFEST, check_manifest};
 use crate::signature::DatatypeName;
-use crate::{PackageError, encoding};
+use crate::{Package, PackageError, encoding};
 
 /// Everything that goes into a package. Equal builders write equal bytes.
 #[derive(Debug, Clone, Default)]
@@ -38,9 +38,32 @@ pub struct PackageBuilder {
     pub assets: BTreeMap<String, Vec<u8>>,
     /// Inputs with the outputs expected of them, at the signature that callers see.
     pub golden: Vec<Golden>,
+    /// What was measured to be fastest.
+    pub tuning: Vec<TuningRecord>,
 }
 
 impl PackageBuilder {
+    /// Everything that is in a package, to write it again with changes.
+    pub fn from_package(package: &Package) -> Result<PackageBuilder, PackageError> {
+        let Manifest { model, provenance, packed, tuning, .. } = package.manifest();
+        let packed = packed.keys().filter_map(|key| Some((key.clone(), package.packed(key)?)));
+        let asset = |name: &str| Ok((name.to_owned(), package.asset(name)?.to_vec()));
+        let constants = (0..package.constants()).map(|index| package.constant(index));
+        Ok(PackageBuilder {
+            model: model.clone(),
+            provenance: provenance.clone(),
+            signature: package.signature(),
+            graph_text: package.graph_text()?.to_owned(),
+            constants: constants.collect::<Result<_, _>>()?,
+            packed: packed
+                .map(|(key, tensor)| Ok((key, tensor?)))
+                .collect::<Result<_, PackageError>>()?,
+            assets: package.asset_names().map(asset).collect::<Result<_, PackageError>>()?,
+            golden: package.golden()?,
+            tuning: tuning.clone(),
+        })
+    }
+
     /// A package of a graph, with nothing declared about it yet.
     pub fn from_graph(graph: &Graph) -> PackageBuilder {
         let printed = landfall_graph::text::print(graph);
@@ -127,6 +150,7 @@ impl PackageBuilder {
             constants,
             packed,
             golden,
+            tuning: self.tuning.clone(),
             entries,
         };
         Ok((manifest, parts))

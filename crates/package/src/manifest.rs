@@ -35,6 +35,9 @@ pub struct Manifest {
     pub packed: BTreeMap<String, TensorRecord>,
     /// Inputs with the outputs expected of them, at the signature that callers see.
     pub golden: Vec<GoldenRecord>,
+    /// What was measured to be fastest, for each processor and number of threads measured on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tuning: Vec<TuningRecord>,
     /// Every entry of the archive but the manifest.
     pub entries: BTreeMap<String, EntryRecord>,
 }
@@ -83,6 +86,30 @@ pub struct ServingDefaults {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
     /// Threads that one run uses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threads: Option<usize>,
+}
+
+/// The fastest ways found to run the steps of a model on one kind of processor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TuningRecord {
+    /// The processor that was measured. Opaque here: the runtime's words, compared as a whole.
+    pub cpu: String,
+    /// Threads of a run.
+    pub threads: usize,
+    /// By the runtime's signature of a step; steps that are absent are left to its cost model.
+    pub steps: BTreeMap<String, StepChoice>,
+}
+
+/// How to run one step.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StepChoice {
+    /// The algorithm, if not the one that the cost model takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<String>,
+    /// Threads at most, if not all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
 }
@@ -241,6 +268,11 @@ impl Manifest {
             return Err(PackageError::Manifest(message.to_owned()));
         }
         Ok(json)
+    }
+
+    /// What was measured on that processor with that many threads, if anything was.
+    pub fn tuning(&self, cpu: &str, threads: usize) -> Option<&TuningRecord> {
+        self.tuning.iter().find(|record| record.cpu == cpu && record.threads == threads)
     }
 
     /// Inputs and outputs of the graph itself.

@@ -8,7 +8,7 @@ use landfall_graph::{DimSpec, Signature, TensorSpec};
 use landfall_package::steps::{PostStep, PreStep};
 use landfall_package::{
     ALIGNMENT, Golden, ModelConfig, Package, PackageBuilder, PackageError, Provenance, Source,
-    Tolerance,
+    StepChoice, Tolerance, TuningRecord,
 };
 use landfall_tensor::{Buffer, DType, Shape, Tensor};
 use proptest::prelude::*;
@@ -60,6 +60,14 @@ fn builder() -> PackageBuilder {
             inputs: vec![("features".into(), f32s(&[1, 4], &[1.0, 2.0, 3.0, 4.0]))],
             outputs: vec![("scores".into(), f32s(&[1, 2], &[0.7, 0.2]))],
             tolerance: Tolerance::default(),
+        }],
+        tuning: vec![TuningRecord {
+            cpu: "Maker-1-2-3-avx2-32K-512K".into(),
+            threads: 2,
+            steps: BTreeMap::from([(
+                "Conv(f32[1,4])".to_owned(),
+                StepChoice { algorithm: None, threads: Some(1) },
+            )]),
         }],
     }
 }
@@ -119,6 +127,11 @@ fn a_package_comes_back_from_its_mapped_file() {
     assert_eq!(package.asset("labels.txt").unwrap(), b"a\nb\nc\n");
     assert_eq!(package.asset_names().collect::<Vec<_>>(), ["labels.txt"]);
     assert_eq!(package.golden().unwrap(), builder.golden);
+    assert_eq!(package.manifest().tuning, builder.tuning);
+    assert_eq!(package.manifest().tuning("Maker-1-2-3-avx2-32K-512K", 2), builder.tuning.first());
+    assert_eq!(package.manifest().tuning("Maker-1-2-3-avx2-32K-512K", 1), None);
+    let again = PackageBuilder::from_package(&package).unwrap();
+    assert!(bytes_of(&again) == fs::read(&path).unwrap(), "written again, it is another file");
     let outer = &package.steps().outer;
     assert_eq!(outer.inputs[0].name, "features");
     let outputs: Vec<_> = outer.outputs.iter().map(|o| (o.name.as_str(), o.dtype)).collect();

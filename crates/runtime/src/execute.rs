@@ -96,7 +96,11 @@ pub(crate) fn execute(
     let heap_limit = limit.saturating_sub(plan.run_bytes);
     for (index, step) in plan.steps.iter().enumerate() {
         let done = match &step.work {
-            Work::Kernel(kernel) => run_kernel(step, kernel.as_ref(), context, inputs, exec),
+            Work::Kernel(kernel) => {
+                let limited = step.threads.map(|threads| exec.pool.limited(threads));
+                let exec = Exec { cpu: exec.cpu, pool: limited.as_ref().unwrap_or(exec.pool) };
+                run_kernel(step, kernel.as_ref(), context, inputs, exec)
+            }
             Work::Dynamic(_) => run_dynamic(step, context, inputs, heap_limit, exec),
         };
         done.map_err(|error| {

@@ -4,7 +4,7 @@ use landfall_kernels::Exec;
 use landfall_tensor::{Tensor, TensorMut, TensorView};
 use smallvec::SmallVec;
 
-use crate::KernelError;
+use crate::{Algorithms, KernelError};
 
 /// Views of a step's operands; `None` for one left out.
 pub type Inputs<'a> = SmallVec<[Option<TensorView<'a>>; 8]>;
@@ -52,6 +52,11 @@ pub trait Kernel: Send + Sync {
     /// The operand whose memory the first result may take over, if the executor finds it dead
     /// afterwards: the kernel then finds that operand missing and its data in the result.
     fn in_place(&self) -> Option<usize> {
+        None
+    }
+
+    /// The ways in which it could compute the same, for whoever measures them.
+    fn algorithms(&self) -> Option<Algorithms> {
         None
     }
 

@@ -17,6 +17,8 @@ mod plan;
 mod program;
 #[cfg(test)]
 mod tests;
+mod tune;
+mod tuning;
 mod weights;
 
 pub use landfall_kernels::{Cpu, Isa, IsaError};
@@ -26,3 +28,5 @@ pub use evaluate::Evaluator;
 pub use execute::Observer;
 pub use kernel::{DynamicKernel, Inputs, Io, Kernel, KernelInfo, Outputs};
 pub use model::{Model, Options, Report, StepReport};
+pub use tune::{Candidate, TuneError, Tuned, TunedStep, tune};
+pub use tuning::{Algorithms, Choice, Tuning};

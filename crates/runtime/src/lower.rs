@@ -38,13 +38,14 @@ pub(crate) mod types;
 use std::sync::Arc;
 
 use landfall_graph::infer::Fact;
+use landfall_graph::text::print_op;
 use landfall_graph::{Op, ValueId};
 use landfall_kernels::Cpu;
 use landfall_tensor::{Buffer, DType, Shape, Tensor};
 
 use crate::program::{BodyCache, Limits};
 use crate::weights::WeightCache;
-use crate::{DynamicKernel, Kernel, KernelError};
+use crate::{Choice, DynamicKernel, Kernel, KernelError, Tuning};
 
 /// A lowered operator.
 pub(crate) enum Lowered {
@@ -67,6 +68,8 @@ pub(crate) struct Target {
     pub(crate) weights: Arc<WeightCache>,
     /// Compiled bodies, shared by every plan of a model.
     pub(crate) bodies: Arc<BodyCache>,
+    /// What was measured to be fastest.
+    pub(crate) tuning: Option<Arc<Tuning>>,
     /// Bounds on each graph's plans.
     pub(crate) limits: Limits,
     /// How many bodies the graph is nested in.
@@ -77,7 +80,7 @@ impl Target {
     /// A target for a graph that is nobody's body.
     pub(crate) fn new(cpu: Cpu, threads: usize, limits: Limits) -> Target {
         let (weights, bodies) = (Arc::default(), Arc::default());
-        Target { cpu, threads, weights, bodies, limits, depth: 0 }
+        Target { cpu, threads, weights, bodies, tuning: None, limits, depth: 0 }
     }
 
     /// The same for a body: its constants are its own.
@@ -149,6 +152,24 @@ pub(crate) fn is_known(op: &Op, target: &Target) -> bool {
 }
 
 impl Site<'_> {
+    /// What steps that take the same time have in common: operator, attributes, and the types and
+    /// shapes of operands.
+    pub(crate) fn signature(&self) -> String {
+        let operand = |fact: &Option<&Fact>| match fact.and_then(|f| Some((f.dtype?, f.shape()?))) {
+            Some((dtype, shape)) => format!("{dtype}{shape}"),
+            None => "_".to_owned(),
+        };
+        let operands: Vec<String> = self.inputs.iter().map(operand).collect();
+        let (name, attributes) = (self.op.name(), print_op(self.op));
+        let attributes = attributes.strip_prefix(name).unwrap_or_default();
+        format!("{name}({}){attributes}", operands.join(", "))
+    }
+
+    /// What was measured to be fastest for steps of that signature.
+    pub(crate) fn choice(&self, signature: &str) -> Option<&Choice> {
+        self.target.tuning.as_ref()?.choices.get(signature)
+    }
+
     /// What is known of operand `index`, which must be present.
     pub(crate) fn input(&self, index: usize) -> Result<&Fact, KernelError> {
         self.inputs

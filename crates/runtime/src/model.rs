@@ -11,7 +11,7 @@ use crate::execute::Observer;
 use crate::lower::Target;
 use crate::program::{Limits, Program, unsupported};
 use crate::weights::WeightCache;
-use crate::{CompileError, RunError};
+use crate::{Algorithms, CompileError, RunError, Tuning};
 
 /// How to compile and run.
 #[derive(Debug, Clone)]
@@ -24,11 +24,19 @@ pub struct Options {
     pub max_plans: usize,
     /// Working memory that one run may use, in bytes.
     pub memory_limit_bytes: usize,
+    /// What was measured to be fastest; a cost model decides where it says nothing.
+    pub tuning: Option<Arc<Tuning>>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { cpu: Cpu::detect(), threads: 1, max_plans: 32, memory_limit_bytes: 16 << 30 }
+        Options {
+            cpu: Cpu::detect(),
+            threads: 1,
+            max_plans: 32,
+            memory_limit_bytes: 16 << 30,
+            tuning: None,
+        }
     }
 }
 
@@ -59,6 +67,7 @@ impl Model {
         let limits = Limits { max_plans, memory_limit_bytes };
         let target = Target {
             weights: Arc::new(WeightCache::given(packed)),
+            tuning: options.tuning.clone(),
             ..Target::new(options.cpu, options.threads.max(1), limits)
         };
         let threads = target.threads;
@@ -77,6 +86,20 @@ impl Model {
             })?;
         }
         Ok(model)
+    }
+
+    /// The same model on the same threads and packed weights, with steps run as `tuning` says.
+    pub fn tuned(&self, tuning: Arc<Tuning>) -> Result<Model, CompileError> {
+        let Program { graph, target, .. } = &self.program;
+        let bodies = Arc::default();
+        let target = Target { tuning: Some(tuning), bodies, ..target.clone() };
+        let program = Program::new(graph.clone(), target)?;
+        Ok(Model { program, pool: self.pool.limited(self.pool.threads()) })
+    }
+
+    /// Threads that one run uses.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
     }
 
     /// Names, datatypes and shapes of inputs and outputs.
@@ -153,6 +176,8 @@ impl Model {
             node: step.node.clone(),
             op: step.op,
             kernel: step.work.info(),
+            signature: step.signature.clone(),
+            algorithms: step.work.algorithms(),
         });
         Ok(Report {
             steps: steps.collect(),
@@ -185,4 +210,9 @@ pub struct StepReport {
     pub op: &'static str,
     /// The kernel it got, and why.
     pub kernel: crate::KernelInfo,
+    /// What steps that take the same time have in common; empty unless the model is tuned or its
+    /// result shapes depend on data.
+    pub signature: String,
+    /// The ways in which it could run, if there are several.
+    pub algorithms: Option<Algorithms>,
 }

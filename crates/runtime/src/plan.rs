@@ -15,7 +15,7 @@ use landfall_tensor::{DType, Shape, Tensor};
 use crate::evaluate::{Late, OnHeap, bytes_of_fact, evaluate, specs, within};
 use crate::lower::{Lowered, Site, Target, lower};
 use crate::memory::{self, MemoryPlan, Request};
-use crate::{DynamicKernel, Kernel, KernelError, KernelInfo, NodeError};
+use crate::{Algorithms, DynamicKernel, Kernel, KernelError, KernelInfo, NodeError};
 
 /// Results of more bytes than this are not computed while planning.
 const FOLD_BYTES: usize = 1 << 20;
@@ -43,6 +43,10 @@ pub(crate) struct Step {
     pub(crate) scratch: Range<usize>,
     /// Heap slots that nothing reads after this step.
     pub(crate) dead_slots: Vec<usize>,
+    /// Threads that it uses at most, if that was measured.
+    pub(crate) threads: Option<usize>,
+    /// See [`crate::StepReport::signature`].
+    pub(crate) signature: String,
 }
 
 pub(crate) enum Work {
@@ -55,6 +59,13 @@ impl Work {
         match self {
             Work::Kernel(kernel) => kernel.info(),
             Work::Dynamic(kernel) => kernel.info(),
+        }
+    }
+
+    pub(crate) fn algorithms(&self) -> Option<Algorithms> {
+        match self {
+            Work::Kernel(kernel) => kernel.algorithms(),
+            Work::Dynamic(_) => None,
         }
     }
 }
@@ -101,6 +112,8 @@ struct Draft {
     work: Work,
     /// Index of a memory request.
     scratch: Option<usize>,
+    threads: Option<usize>,
+    signature: String,
 }
 
 struct Planner<'a> {
@@ -216,7 +229,16 @@ impl<'a> Planner<'a> {
                 target: self.target.clone(),
             })),
         };
-        self.draft(id, node, work, results)
+        let signature = match (&work, &self.target.tuning) {
+            (Work::Kernel(_), Some(_)) => site.signature(),
+            _ => String::new(),
+        };
+        let threads = site.choice(&signature).and_then(|choice| choice.threads);
+        self.draft(id, node, work, results)?;
+        if let Some(draft) = self.drafts.last_mut() {
+            (draft.threads, draft.signature) = (threads, signature);
+        }
+        Ok(())
     }
 
     /// Fails if the node alone needs more memory than a run may use, so that no sum overflows.
@@ -253,7 +275,7 @@ impl<'a> Planner<'a> {
             self.requests.push(Request { bytes, first: step, last: step });
             self.requests.len() - 1
         });
-        self.drafts.push(Draft { id, work, scratch });
+        self.drafts.push(Draft { id, work, scratch, threads: None, signature: String::new() });
         Ok(())
     }
 
@@ -360,9 +382,20 @@ impl<'a> Planner<'a> {
         for ((draft, (inputs, outputs)), dead_slots) in drafts {
             let Some(node) = self.graph.node(draft.id) else { continue };
             let name = node_error(self.graph, node, KernelError::Invalid(String::new())).node;
-            let (op, work) = (node.op.name(), draft.work);
+            let Draft { work, threads, signature, .. } = draft;
+            let op = node.op.name();
             let scratch = draft.scratch.map_or(0..0, |request| memory.ranges[request].clone());
-            steps.push(Step { node: name, op, work, inputs, outputs, scratch, dead_slots });
+            steps.push(Step {
+                node: name,
+                op,
+                work,
+                inputs,
+                outputs,
+                scratch,
+                dead_slots,
+                threads,
+                signature,
+            });
         }
         Plan {
             steps,

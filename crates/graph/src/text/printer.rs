@@ -8,7 +8,7 @@ use landfall_tensor::{DType, Element, Shape, Tensor};
 
 use super::INDEXED_TEXT_BYTES_MAX;
 use crate::attribute::{Attribute, Attributes};
-use crate::{Dim, Graph, Node, Origin, ValueId};
+use crate::{Dim, Graph, Node, Op, Origin, ValueId};
 
 /// Constants of more elements than this go to the table.
 const INLINE_ELEMENTS: usize = 16;
@@ -32,6 +32,13 @@ pub fn print(graph: &Graph) -> Printed {
     printer.graph(graph);
     printer.text.push('\n');
     Printed { text: printer.text, constants: printer.constants }
+}
+
+/// An operator with its attributes, such as `Softmax {axis=1}`; long lists are left out.
+pub fn print_op(op: &Op) -> String {
+    let mut printer = Printer { text: op.name().to_owned(), constants: Vec::new(), indent: 0 };
+    printer.attributes(&op.attributes());
+    printer.text
 }
 
 struct Printer {

@@ -17,6 +17,7 @@ mod run;
 mod score;
 mod serve;
 mod table;
+mod tune;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ enum Command {
     Inspect(inspect::InspectArguments),
     Bench(bench::BenchArguments),
     Package(package::PackageArguments),
+    Tune(tune::TuneArguments),
     Serve(serve::ServeArguments),
     #[cfg(feature = "score")]
     Score(score::ScoreArguments),
@@ -74,6 +76,7 @@ pub fn main_with(opener: Arc<dyn OpenModel>) -> ExitCode {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Package(arguments) => package::run(&arguments),
+        Command::Tune(arguments) => tune::run(&arguments),
         Command::Serve(arguments) => serve::run(arguments, opener),
         #[cfg(feature = "score")]
         Command::Score(arguments) => score::run(arguments),

@@ -127,6 +127,41 @@ fn packages_do_not_depend_on_the_instruction_set() {
     assert!(package("reference") == package(""), "different bytes");
 }
 
+#[test]
+fn tuning_is_kept_in_the_package_beside_what_was_there() {
+    let folder = Folder::new("tune");
+    let (package, tuned) = (folder.at("digits.landfall"), folder.at("tuned.landfall"));
+    assert_eq!(landfall!("package", digits(), "-o", package).0, Some(0));
+    let before = fs::read(&package).unwrap();
+    let tune = |threads: &str, model: &Path, output: &Path| {
+        let quick = ["--seconds", "0.05", "--batch", "2", "--threads", threads, "--json"];
+        let mut command = Command::new(BINARY);
+        command.arg("tune").arg(model).arg("-o").arg(output).args(quick);
+        let (code, stdout, stderr) = ended(&mut command);
+        assert_eq!(code, Some(0), "{stderr}");
+        let figures: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(figures["cases"][0]["shapes"][0][0], 2, "{figures}");
+        assert!(figures["cases"][0]["steps"].as_array().unwrap().len() > 3, "{figures}");
+    };
+    tune("1", &package, &tuned);
+    assert!(fs::read(&package).unwrap() == before, "the original was changed");
+    let again = folder.at("again.landfall");
+    tune("2", &tuned, &again);
+    let opened = landfall_package::Package::open(&again).unwrap();
+    let threads: Vec<usize> = opened.manifest().tuning.iter().map(|t| t.threads).collect();
+    assert_eq!(threads, [1, 2]);
+    let verified = landfall!("inspect", "--verify", again);
+    assert_eq!(verified.0, Some(0), "{}", verified.2);
+    // Loading checks golden outputs.
+    let input = example("digits/digits.npz");
+    let result = landfall!("run", again, "-i", input, "-o", folder.at("out.npz"));
+    assert_eq!(result.0, Some(0), "{}", result.2);
+    let plain = landfall!("tune", digits(), "--seconds", "0.01", "--batch", "1");
+    assert!(plain.1.contains("not kept"), "{plain:?}");
+    let nowhere = landfall!("tune", digits(), "-o", folder.at("x.landfall"));
+    assert!(nowhere.2.contains("make one first with `landfall package`"), "{nowhere:?}");
+}
+
 /// Sends signals, one after the other, to a `score` that waits for more rows and has written some.
 fn interrupted(name: &str, mut command: Command, signals: &[&str], code: i32) {
     let folder = Folder::new(name);
