@@ -349,8 +349,8 @@ impl From<&Dim> for DimSpec {
     fn from(dim: &Dim) -> DimSpec {
         match dim {
             Dim::Known(n) => DimSpec::Known(*n),
-            Dim::Symbol(name) => DimSpec::Symbol(name.to_string()),
-            Dim::Unknown => DimSpec::Symbol(String::new()),
+            Dim::Symbol(name) if !dim.is_given() => DimSpec::Symbol(name.to_string()),
+            Dim::Symbol(_) | Dim::Unknown => DimSpec::Symbol(String::new()),
         }
     }
 }

@@ -202,6 +202,15 @@ pub(crate) fn infer_graph_with(
     graph: &Graph,
     inputs: &[Fact],
 ) -> Result<Vec<Fact>, NodeInferError> {
+    infer_values(graph, inputs, |_| ())
+}
+
+/// The same; `complete` adds to what is known of every result before it is used.
+fn infer_values(
+    graph: &Graph,
+    inputs: &[Fact],
+    mut complete: impl FnMut(&mut Fact),
+) -> Result<Vec<Fact>, NodeInferError> {
     let mut facts: Vec<Fact> = graph
         .values()
         .map(|(_, value)| match &value.origin {
@@ -223,15 +232,27 @@ pub(crate) fn infer_graph_with(
         })?;
         for (&output, result) in node.outputs.iter().zip(results) {
             merge(&mut facts[output.index()], result);
+            complete(&mut facts[output.index()]);
         }
     }
     Ok(facts)
 }
 
 /// Infers, and writes datatypes and extents into the graph's values. Declared output extents keep
-/// the author's symbol names where inference knows no better.
+/// the author's symbol names where inference knows no better. An extent of a node's result of which
+/// nothing is known becomes a symbol of its own: what is computed from it element by element is then
+/// known to be as long.
 pub fn annotate(graph: &mut Graph) -> Result<(), NodeInferError> {
-    let facts = infer_graph(graph)?;
+    let dims = graph.values().filter_map(|(_, value)| value.dims.as_ref());
+    let last = dims.flatten().filter_map(Dim::given_number).max();
+    let mut next = last.map_or(0, |last| last + 1);
+    let name = |fact: &mut Fact| {
+        for dim in fact.dims.iter_mut().flatten().filter(|dim| **dim == Dim::Unknown) {
+            *dim = Dim::given(next);
+            next += 1;
+        }
+    };
+    let facts = infer_values(graph, &[], name)?;
     for (index, fact) in facts.into_iter().enumerate() {
         let value = graph.value_mut(ValueId::new(index));
         if !matches!(value.origin, Origin::Constant(_)) {

@@ -120,6 +120,9 @@ pub(super) fn broadcast_dim(a: &Dim, b: &Dim) -> Result<Dim, InferError> {
         }
         (Dim::Known(n), _) | (_, Dim::Known(n)) => Dim::Known(*n),
         (a, b) if a.same(b) => a.clone(),
+        // The smaller of n and s fits beside s only if it is s, or 1.
+        (a, b) if a.is_at_most(b) => b.clone(),
+        (a, b) if b.is_at_most(a) => a.clone(),
         _ => Dim::Unknown,
     })
 }

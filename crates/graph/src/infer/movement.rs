@@ -272,6 +272,10 @@ fn slice(operands: &Operands<'_>) -> Result<Dims, InferError> {
             _ => None,
         })
     };
+    let symbol = |index: usize, i: usize| match operands.partial_ints(index)?.get(i)? {
+        Int::Symbol(name) => Some(name),
+        _ => None,
+    };
     for (i, &axis) in axes.iter().enumerate() {
         let axis = resolve_axis(axis, dims.len())?;
         let step = steps.as_ref().and_then(|steps| steps.get(i)).copied();
@@ -283,6 +287,10 @@ fn slice(operands: &Operands<'_>) -> Result<Dims, InferError> {
                 Dim::Known(slice_range(start, end, step, extent).1)
             }
             (Some(0), Some(end), Some(1), None) if end >= i64::from(i32::MAX) => dims[axis].clone(),
+            (Some(0), None, Some(1), Some(extent)) => match symbol(2, i) {
+                Some(name) => Dim::at_most(extent, name),
+                None => Dim::Unknown,
+            },
             _ => Dim::Unknown,
         };
     }

@@ -235,7 +235,7 @@ pub(super) fn dims_text(dims: Option<&[Dim]>) -> String {
     let items: Vec<String> = dims
         .iter()
         .map(|dim| match dim {
-            Dim::Symbol(name) if !plain(name) => quoted(name),
+            Dim::Symbol(name) if !plain(name) && !dim.is_given() => quoted(name),
             other => other.to_string(),
         })
         .collect();

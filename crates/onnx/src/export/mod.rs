@@ -141,8 +141,8 @@ fn write_value(graph: &Graph, id: ValueId, name: &str) -> Writer {
             let mut dimension = Writer::default();
             match dim {
                 Dim::Known(extent) => dimension.int(1, *extent as i64),
-                Dim::Symbol(symbol) => dimension.text(2, symbol),
-                Dim::Unknown => (),
+                Dim::Symbol(symbol) if !dim.is_given() => dimension.text(2, symbol),
+                Dim::Symbol(_) | Dim::Unknown => (),
             }
             shape.message(1, dimension);
         }

@@ -227,6 +227,45 @@ mod tests {
     }
 
     #[test]
+    fn positions_cut_to_the_length_of_a_mask_do_not_hide_it() {
+        check(
+            &[PASS],
+            r#"graph "g" {
+              input %t: f32[B,S,8]
+              input %mask: f32[B,1,1,S]
+              input %table: f32[16,8]
+              const %zero: i64[1] = [0]
+              const %split: i64[4] = [0, 0, 2, 4]
+              const %join: i64[3] = [0, 0, 8]
+              %length = Shape(%t) {end=2, start=1}
+              %positions = Slice(%table, %zero, %length, %zero)
+              %x = Add(%t, %positions)
+              %x4 = Reshape(%x, %split)
+              %xt = Transpose(%x4) {perm=[0,2,1,3]}
+              %kt = Transpose(%x4) {perm=[0,2,3,1]}
+              %s = MatMul(%xt, %kt)
+              %m = Add(%s, %mask)
+              %p = Softmax(%m)
+              %c = MatMul(%p, %xt)
+              %ct = Transpose(%c) {perm=[0,2,1,3]}
+              %y = Reshape(%ct, %join)
+              output %y
+            }"#,
+            r#"graph "g" {
+              input %t: f32[B,S,8]
+              input %mask: f32[B,1,1,S]
+              input %table: f32[16,8]
+              const %zero: i64[1] = [0]
+              %length = Shape(%t) {end=2, start=1}
+              %positions = Slice(%table, %zero, %length, %zero)
+              %x = Add(%t, %positions)
+              %y = landfall.FusedAttention(%x, %x, %x, %mask) {heads=2, scale=1.0}
+              output %y
+            }"#,
+        );
+    }
+
+    #[test]
     fn scales_on_both_operands_multiply() {
         check(
             &[PASS],
