@@ -1,8 +1,26 @@
 //! Which algorithm computes a convolution.
+//!
+//! A matrix product over windows runs at nine tenths of the peak of multiply-adds, so only fewer
+//! multiply-adds are faster: Winograd's tiles of 2 by 2 need 4 instead of 9 for an output, those of
+//! 4 by 4 need 2.25. Against that stand their transforms, outputs computed beyond the image's edge
+//! (7 by 7 is 4 tiles of 4 by 4, a quarter of it waste), and weights 16/9 and 4 times as large,
+//! which every run reads from memory where a model's weights exceed the caches. The choice counts
+//! these three for one image: all numbers of images and threads share the weights' layout.
+//!
+//! Tiles of 6 by 6 would need 1.78 multiplications for an output, 1.27 times fewer than 4 by 4. They
+//! are left out: their rounding errors are 8 to 12 times those of the direct sum (in the study that
+//! gave 1.7 to 2 for 4 by 4), weights grow 7 times, and few sizes of images are near a multiple.
 
 use super::{Conv2d, conv2d, winograd};
 use crate::Exec;
-use crate::gemm::{Epilogue, RowsMut};
+use crate::gemm::{Epilogue, PANEL, RowsMut};
+
+/// Weights read from memory in the time of a fused multiply-add of 16 lanes: 30 GB/s at 3.7 GHz.
+const WEIGHTS_A_CYCLE: usize = 2;
+
+/// What a value of a tile costs on its way into or out of the products, in that unit and for 16
+/// channels at a time, as measured on a Zen 4 core.
+const VALUE_CYCLES: usize = 9;
 
 /// How a convolution is computed. Each has its own layout of weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,14 +61,27 @@ impl Conv2d {
         if plain && self.groups == 1 { &ConvAlgorithm::ALL } else { &[ConvAlgorithm::Gemm] }
     }
 
-    /// The algorithm that is expected to be fastest.
+    /// The algorithm that is expected to be fastest for images of this size, whatever their number
+    /// and the number of threads: all runs share one layout of weights.
     pub fn algorithm(&self) -> ConvAlgorithm {
+        let fastest = self.algorithms().iter().min_by_key(|algorithm| self.cycles(**algorithm));
+        fastest.copied().unwrap_or(ConvAlgorithm::Gemm)
+    }
+
+    /// The time that an algorithm is expected to take for one image, in fused multiply-adds of 16
+    /// lanes.
+    fn cycles(&self, algorithm: ConvAlgorithm) -> usize {
         let w = &self.window;
-        match self.algorithms().contains(&ConvAlgorithm::Winograd4) && w.channels >= 16 {
-            true if w.out_height.max(w.out_width) > 14 => ConvAlgorithm::Winograd4,
-            true => ConvAlgorithm::Winograd2,
-            false => ConvAlgorithm::Gemm,
-        }
+        let (channels, outputs) = (w.channels.div_ceil(PANEL), self.out_channels.div_ceil(PANEL));
+        let Some(edge) = algorithm.edge() else {
+            let sums = w.out_height * w.out_width * w.taps() * w.channels * outputs;
+            return sums.max(self.packed_weights_len() / WEIGHTS_A_CYCLE);
+        };
+        let tiles = w.out_height.div_ceil(edge) * w.out_width.div_ceil(edge);
+        let products = (edge + 2) * (edge + 2);
+        let sums = products * w.channels * outputs;
+        let transforms = products * VALUE_CYCLES * (channels + outputs);
+        (tiles * (sums + transforms)).max(self.packed_len(algorithm) / WEIGHTS_A_CYCLE)
     }
 
     /// Elements of the weights packed for an algorithm.
@@ -98,4 +129,60 @@ pub fn conv2d_by(
     assert_eq!(weights.len(), conv.packed_len(algorithm), "packed weights of the wrong length");
     assert_eq!(input.len(), conv.window.input_len(), "input of the wrong length");
     winograd::run(exec, conv, edge, input, weights, epilogue, &mut out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Window2d;
+
+    fn choice(size: usize, channels: usize, outputs: usize) -> ConvAlgorithm {
+        let window = Window2d::new([1, size, size, channels], [3, 3]).with_pads([1; 4]);
+        Conv2d { window, out_channels: outputs, groups: 1 }.algorithm()
+    }
+
+    #[test]
+    fn large_images_take_large_tiles() {
+        for (size, channels, outputs) in
+            [(224, 64, 64), (56, 128, 32), (28, 512, 512), (14, 256, 256), (7, 128, 32)]
+        {
+            assert_eq!(choice(size, channels, outputs), ConvAlgorithm::Winograd4, "{size}");
+        }
+    }
+
+    #[test]
+    fn weights_that_outweigh_the_arithmetic_stay_small() {
+        assert_eq!(choice(7, 512, 512), ConvAlgorithm::Winograd2);
+        assert_eq!(choice(1, 512, 512), ConvAlgorithm::Gemm);
+    }
+
+    #[test]
+    fn few_channels_are_not_worth_transforms() {
+        assert_eq!(choice(224, 3, 64), ConvAlgorithm::Gemm);
+        assert_eq!(choice(224, 1, 1), ConvAlgorithm::Gemm);
+    }
+
+    #[test]
+    fn other_windows_have_one_algorithm() {
+        let window = Window2d::new([1, 9, 9, 64], [3, 3]);
+        let conv = Conv2d { window, out_channels: 64, groups: 1 };
+        assert_eq!(conv.algorithms(), ConvAlgorithm::ALL);
+        for other in [
+            Conv2d { window: window.with_stride([1, 2]), ..conv },
+            Conv2d { window: window.with_dilation([2, 1]), ..conv },
+            Conv2d { window: Window2d::new([1, 9, 9, 64], [3, 1]), ..conv },
+            Conv2d { groups: 2, ..conv },
+        ] {
+            assert_eq!(other.algorithms(), [ConvAlgorithm::Gemm]);
+            assert_eq!(other.algorithm(), ConvAlgorithm::Gemm);
+        }
+    }
+
+    #[test]
+    fn names_are_found() {
+        for algorithm in ConvAlgorithm::ALL {
+            assert_eq!(ConvAlgorithm::from_name(algorithm.name()), Some(algorithm));
+        }
+        assert_eq!(ConvAlgorithm::from_name("fft"), None);
+    }
 }

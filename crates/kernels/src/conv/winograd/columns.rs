@@ -1,15 +1,15 @@
 //! The second phase: products and their transform back, some panels of output channels at a time.
 
 use std::ops::Range;
-use std::ptr;
 
 use super::Job;
+use super::multiply::{Panels, Rows, multiply};
 use super::tiles::Planes;
 use super::transform::{Scalar, Variant, Vector, output_tile};
-use crate::gemm::{Finish, PANEL, TileArgs, needed, run_tile, widths};
+use crate::gemm::{Finish, PANEL};
 use crate::math::ActivateTile;
 use crate::simd::{Simd, SimdOp, dispatch};
-use crate::{Cpu, parallel, scratch};
+use crate::{Cpu, scratch};
 
 /// Rows of a tile up to which it spans four panels.
 const FEW_ROWS: usize = 4;
@@ -116,41 +116,19 @@ impl<V: Variant<N, M>, const N: usize, const M: usize> Part<'_, V, N, M> {
     #[inline(always)]
     fn multiply<S: Simd>(&self, s: S, product: usize) {
         let Columns { job, block, from, planes } = self.columns;
-        let depth = job.conv.window.channels;
-        let weights = self.weights(product);
-        let tiles = block.1 - block.0;
-        let parts = tiles.div_ceil(S::TILE_ROWS);
-        let mut starts = [ptr::null::<f32>(); 12];
-        assert!(S::TILE_ROWS <= starts.len(), "more rows than starts");
-        for part in 0..parts {
-            let rows = parallel::share(tiles, parts, part);
-            let first = from.wrapping_add(product * planes.plane + rows.start * planes.row);
-            for (row, start) in starts.iter_mut().enumerate() {
-                *start = first.wrapping_add(row.min(rows.len() - 1) * planes.row);
-            }
-            let sums = rows.start * self.tile_stride() + product * self.width;
-            let mut panel = 0;
-            for &vectors in widths::<S>(rows.len()) {
-                let across = vectors * S::LANES / PANEL;
-                while panel + across <= self.panels.len() {
-                    let cols = vectors * S::LANES;
-                    let args = TileArgs {
-                        ptrs: starts.as_ptr(),
-                        lens: &raw const depth,
-                        segments: 1,
-                        b: weights.wrapping_add(panel * self.panel_stride()),
-                        panel_stride: self.panel_stride(),
-                        out: self.sums.wrapping_add(sums + panel * PANEL),
-                        out_stride: self.tile_stride(),
-                        cols,
-                        resume: false,
-                        finish: None,
-                    };
-                    run_tile(s, rows.len(), needed::<S>(vectors, cols), &args);
-                    panel += across;
-                }
-            }
-        }
+        let rows = Rows {
+            start: from.wrapping_add(product * planes.plane),
+            stride: planes.row,
+            count: block.1 - block.0,
+            depth: job.conv.window.channels,
+            sums: self.sums.wrapping_add(product * self.width),
+            sums_stride: self.tile_stride(),
+        };
+        let start = self.weights(product);
+        let panels = Panels { start, stride: self.panel_stride(), count: self.panels.len() };
+        // SAFETY: the planes hold the block's rows, the weights a panel for every 16 columns, the
+        // sums a width of columns for every tile and product.
+        unsafe { multiply(s, rows, panels) };
     }
 
     /// The outputs of one tile, `lanes` columns from `first + c`.
