@@ -127,6 +127,57 @@ fn convolutions(exec: Exec<'_>, peak: f64) {
     }
 }
 
+/// Every algorithm of 3 by 3 convolutions, as a share of the peak of the direct sum's arithmetic.
+fn algorithms(exec: Exec<'_>, peak: f64) {
+    let cases = [
+        (1, 224, 64, 64),
+        (1, 112, 64, 128),
+        (1, 112, 128, 128),
+        (1, 56, 64, 64),
+        (1, 56, 128, 256),
+        (1, 56, 256, 256),
+        (1, 56, 128, 32),
+        (1, 56, 64, 192),
+        (1, 28, 128, 128),
+        (1, 28, 64, 96),
+        (1, 28, 128, 32),
+        (1, 28, 256, 512),
+        (1, 28, 512, 512),
+        (1, 14, 256, 256),
+        (1, 14, 512, 512),
+        (1, 14, 128, 32),
+        (1, 14, 128, 192),
+        (1, 13, 64, 256),
+        (1, 7, 512, 512),
+        (1, 7, 128, 32),
+        (1, 7, 192, 320),
+        (8, 7, 512, 512),
+        (8, 14, 256, 256),
+        (8, 28, 128, 128),
+        (8, 56, 64, 64),
+        (1, 55, 16, 64),
+        (1, 224, 3, 64),
+    ];
+    for (batch, size, channels, outputs) in cases {
+        let window = Window2d::new([batch, size, size, channels], [3; 2]).with_pads([1; 4]);
+        let conv = Conv2d { window, out_channels: outputs, groups: 1 };
+        let (input, bias) = (data(window.input_len()), data(outputs));
+        let mut out = vec![0.0; window.positions() * outputs];
+        let epilogue = Epilogue { bias: Some(&bias), residual: None, activation: Activation::Relu };
+        let flop = 2.0 * (window.positions() * outputs * conv.depth()) as f64;
+        for &algorithm in conv.algorithms() {
+            let mut packed = vec![0.0; conv.packed_len(algorithm)];
+            conv.pack(algorithm, &data(outputs * conv.depth()), &mut packed);
+            let name = algorithm.name();
+            let name = format!("{name} {batch} x {channels}>{outputs} {size}²");
+            report(&name, flop, peak, || {
+                let out = RowsMut { data: &mut out, stride: outputs };
+                conv2d_by(exec, algorithm, &conv, &input, &packed, &epilogue, out);
+            });
+        }
+    }
+}
+
 fn int8(exec: Exec<'_>, peak: f64) {
     let bytes = |len: usize| (0..len).map(|i| (i * 7919 % 255) as u8).collect::<Vec<u8>>();
     let cases = [
@@ -214,5 +265,6 @@ fn main() {
         int8(exec, peak * threads as f64);
         few_bits(exec, peak * threads as f64);
         convolutions(exec, peak * threads as f64);
+        algorithms(exec, peak * threads as f64);
     }
 }

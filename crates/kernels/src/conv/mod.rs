@@ -3,6 +3,7 @@
 //! A convolution is a matrix product whose left rows are windows of the image, read in place. A
 //! depthwise convolution is computed directly, vectorised over channels.
 
+mod algorithm;
 mod depthwise;
 mod planes;
 mod pooling;
@@ -10,7 +11,9 @@ pub(crate) mod rows;
 #[cfg(test)]
 mod tests;
 mod window;
+mod winograd;
 
+pub use algorithm::{ConvAlgorithm, conv2d_by};
 pub use planes::{TransposedConv, conv_planes, transposed_conv};
 pub use pooling::{average_pool, global_average_pool, max_pool};
 pub use window::Window2d;

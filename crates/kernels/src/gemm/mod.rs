@@ -9,7 +9,7 @@ mod tile;
 
 pub(crate) use drive::{Extents, Product, Right, grid, run, run_part};
 pub use pack::{MatrixLayout, PANEL, PackedB, pack_b, packed_b_len, unpack_b};
-pub(crate) use tile::Finish;
+pub(crate) use tile::{Finish, widths};
 
 use std::ptr;
 

@@ -56,6 +56,12 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// `n < LANES` elements are writable at `p`.
     unsafe fn store_n(self, p: *mut f32, x: Self::F, n: usize);
 
+    /// Asks for the cache line of `p`, which may be any address, to be brought into L2.
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        let _ = p;
+    }
+
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
     fn mul(self, a: Self::F, b: Self::F) -> Self::F;

@@ -12,8 +12,8 @@ use landfall_kernels::generic::{
     direct_pool,
 };
 use landfall_kernels::{
-    Activation, Conv2d, Epilogue, RowsMut, RowsRef, Window2d, activate, average_pool, conv_planes,
-    conv2d, max_pool,
+    Activation, Conv2d, ConvAlgorithm, Epilogue, RowsMut, RowsRef, Window2d, activate,
+    average_pool, conv_planes, conv2d_by, max_pool,
 };
 use landfall_tensor::{DType, Shape, Tensor};
 
@@ -175,14 +175,7 @@ fn lower_conv(site: &Site<'_>, attributes: &Attributes<'_>) -> Result<Lowered, K
         (last, site.dtype(0)?, site.tensor(1).is_some(), image)
     {
         let conv = Conv2d { window, out_channels: outputs, groups };
-        let layout = if conv.is_depthwise() { "depthwise" } else { "conv_panels" };
-        let weights = site.packed(1, layout, |tensor| {
-            let mut out = vec![0f32; conv.packed_weights_len()];
-            conv.pack_weights(tensor.as_slice()?, &mut out);
-            Ok(Tensor::from_slice(Shape::from([out.len()]), &out)?)
-        })?;
-        let isa = site.target.cpu.isa().name();
-        return boxed(PackedConv { isa, conv, weights, activation: attributes.activation });
+        return lower_packed(site, conv, attributes.activation);
     }
     let conv = DirectConv {
         batch: x[0],
@@ -197,6 +190,28 @@ fn lower_conv(site: &Site<'_>, attributes: &Attributes<'_>) -> Result<Lowered, K
         return boxed(Planes { isa, conv, activation: attributes.activation });
     }
     boxed(Direct { conv, activation: attributes.activation })
+}
+
+/// Channels-last f32 convolution by the algorithm expected to be fastest.
+fn lower_packed(
+    site: &Site<'_>,
+    conv: Conv2d,
+    activation: Activation,
+) -> Result<Lowered, KernelError> {
+    let algorithm = conv.algorithm();
+    let layout = match algorithm {
+        ConvAlgorithm::Gemm if conv.is_depthwise() => "depthwise",
+        ConvAlgorithm::Gemm => "conv_panels",
+        ConvAlgorithm::Winograd2 => "winograd2_panels",
+        ConvAlgorithm::Winograd4 => "winograd4_panels",
+    };
+    let weights = site.packed(1, layout, |tensor| {
+        let mut out = vec![0f32; conv.packed_len(algorithm)];
+        conv.pack(algorithm, tensor.as_slice()?, &mut out);
+        Ok(Tensor::from_slice(Shape::from([out.len()]), &out)?)
+    })?;
+    let isa = site.target.cpu.isa().name();
+    boxed(PackedConv { isa, conv, algorithm, weights, activation })
 }
 
 /// Convolution of channels before pixels, with weights as they are.
@@ -229,6 +244,7 @@ impl Kernel for Planes {
 struct PackedConv {
     isa: &'static str,
     conv: Conv2d,
+    algorithm: ConvAlgorithm,
     weights: Tensor,
     activation: Activation,
 }
@@ -246,14 +262,17 @@ impl Kernel for PackedConv {
         };
         let (exec, out) = (io.exec, io.outputs[0].as_mut_slice::<f32>()?);
         let weights = self.weights.as_slice()?;
-        conv2d(exec, &self.conv, input, weights, &epilogue, RowsMut { data: out, stride });
+        let out = RowsMut { data: out, stride };
+        conv2d_by(exec, self.algorithm, &self.conv, input, weights, &epilogue, out);
         Ok(())
     }
 
     fn info(&self) -> KernelInfo {
-        let kernel = match &self.conv {
-            conv if conv.is_depthwise() => "depthwise_f32",
-            conv if conv.window.taps() == 1 => "conv1x1_gemm_f32",
+        let kernel = match (self.algorithm, &self.conv) {
+            (ConvAlgorithm::Winograd2, _) => "conv_winograd2_f32",
+            (ConvAlgorithm::Winograd4, _) => "conv_winograd4_f32",
+            (_, conv) if conv.is_depthwise() => "depthwise_f32",
+            (_, conv) if conv.window.taps() == 1 => "conv1x1_gemm_f32",
             _ => "conv_implicit_gemm_f32",
         };
         KernelInfo { kernel, isa: self.isa, precision: "f32", reason: String::new() }
