@@ -240,8 +240,8 @@ fn infer_values(
 
 /// Infers, and writes datatypes and extents into the graph's values. Declared output extents keep
 /// the author's symbol names where inference knows no better. An extent of a node's result of which
-/// nothing is known becomes a symbol of its own: what is computed from it element by element is then
-/// known to be as long.
+/// nothing is known becomes a symbol of its own: what is computed from it element by element is
+/// then known to be as long.
 pub fn annotate(graph: &mut Graph) -> Result<(), NodeInferError> {
     let dims = graph.values().filter_map(|(_, value)| value.dims.as_ref());
     let last = dims.flatten().filter_map(Dim::given_number).max();

@@ -170,6 +170,16 @@ impl Site<'_> {
         self.target.tuning.as_ref()?.choices.get(signature)
     }
 
+    /// The algorithm to take: the one measured to be fastest, if it is among `names`, or else the
+    /// default, an index of `names`.
+    pub(crate) fn algorithm(&self, names: &[&str], default: usize) -> usize {
+        if self.target.tuning.is_none() {
+            return default;
+        }
+        let choice = self.choice(&self.signature()).and_then(|choice| choice.algorithm.as_deref());
+        choice.and_then(|chosen| names.iter().position(|&name| name == chosen)).unwrap_or(default)
+    }
+
     /// What is known of operand `index`, which must be present.
     pub(crate) fn input(&self, index: usize) -> Result<&Fact, KernelError> {
         self.inputs

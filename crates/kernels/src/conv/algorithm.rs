@@ -46,11 +46,6 @@ impl ConvAlgorithm {
             ConvAlgorithm::Winograd4 => "winograd4",
         }
     }
-
-    /// The algorithm of that name.
-    pub fn from_name(name: &str) -> Option<ConvAlgorithm> {
-        ConvAlgorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name)
-    }
 }
 
 impl Conv2d {

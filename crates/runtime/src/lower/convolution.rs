@@ -16,12 +16,13 @@ use landfall_kernels::{
     average_pool, conv_planes, conv2d_by, max_pool,
 };
 use landfall_tensor::{DType, Shape, Tensor};
+use smallvec::SmallVec;
 
 use super::activation::activation;
 use super::types::{float_type, number_type};
 use super::{Lowered, Site};
 use crate::kernel::Io;
-use crate::{Kernel, KernelError, KernelInfo};
+use crate::{Algorithms, Kernel, KernelError, KernelInfo};
 
 pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
     macro_rules! conv {
@@ -192,13 +193,16 @@ fn lower_conv(site: &Site<'_>, attributes: &Attributes<'_>) -> Result<Lowered, K
     boxed(Direct { conv, activation: attributes.activation })
 }
 
-/// Channels-last f32 convolution by the algorithm expected to be fastest.
+/// Channels-last f32 convolution by the algorithm measured or expected to be fastest.
 fn lower_packed(
     site: &Site<'_>,
     conv: Conv2d,
     activation: Activation,
 ) -> Result<Lowered, KernelError> {
-    let algorithm = conv.algorithm();
+    let known = conv.algorithms();
+    let names: SmallVec<[&str; 4]> = known.iter().map(|algorithm| algorithm.name()).collect();
+    let expected = known.iter().position(|&algorithm| algorithm == conv.algorithm());
+    let algorithm = known[site.algorithm(&names, expected.unwrap_or(0))];
     let layout = match algorithm {
         ConvAlgorithm::Gemm if conv.is_depthwise() => "depthwise",
         ConvAlgorithm::Gemm => "conv_panels",
@@ -265,6 +269,13 @@ impl Kernel for PackedConv {
         let out = RowsMut { data: out, stride };
         conv2d_by(exec, self.algorithm, &self.conv, input, weights, &epilogue, out);
         Ok(())
+    }
+
+    fn algorithms(&self) -> Option<Algorithms> {
+        let known = self.conv.algorithms();
+        let chosen = known.iter().position(|&algorithm| algorithm == self.algorithm)?;
+        let names = known.iter().map(|algorithm| algorithm.name()).collect();
+        (known.len() > 1).then_some(Algorithms { names, chosen })
     }
 
     fn info(&self) -> KernelInfo {
