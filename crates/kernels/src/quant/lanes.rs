@@ -9,6 +9,7 @@ use super::blocks::Blocks;
 use super::blocks::Scalar;
 #[cfg(target_arch = "x86_64")]
 use super::blocks::{Pair, Single};
+use super::narrow::Quad;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Avx2;
 use crate::{Cpu, Isa};
@@ -19,13 +20,10 @@ pub(crate) trait DotOp {
 }
 
 /// Lanes of 32-bit sums.
-pub(crate) trait Dot: Copy {
+pub(crate) trait Dot: Quad {
     type Blocks: Blocks;
-    /// i32 lanes in a vector: 8 or 16.
-    const LANES: usize;
     /// Rows of a tile that is two vectors wide.
     const TILE_ROWS: usize;
-    type Sum: Copy;
     /// Four elements of a row, in every lane.
     type Row: Copy;
     /// Four bytes of each of `LANES` columns.
@@ -33,7 +31,6 @@ pub(crate) trait Dot: Copy {
 
     /// Evaluates `op` in a function compiled for this instruction set.
     fn run<O: DotOp>(self, op: O);
-    fn zero(self) -> Self::Sum;
     /// Bytes that four elements of a row take once prepared.
     const ROW_BYTES: usize;
     /// Makes unsigned elements of four bytes, flipped by `flip`, in the form that `row` reads.
@@ -93,6 +90,7 @@ pub(crate) fn dispatch<O: DotOp>(cpu: Cpu, op: O) -> bool {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::super::narrow::{Limits, narrow_256, narrow_512, quad_256, quad_512};
     use super::*;
 
     #[target_feature(enable = "avx2,fma")]
@@ -100,11 +98,13 @@ mod x86 {
         op.eval(d);
     }
 
+    impl Quad for Avx2 {
+        quad_256!();
+    }
+
     impl Dot for Avx2 {
         type Blocks = Pair;
-        const LANES: usize = 8;
         const TILE_ROWS: usize = 6;
-        type Sum = __m256i;
         /// Bytes 0 and 2, bytes 1 and 3, as 16-bit lanes.
         type Row = [__m256i; 2];
         const ROW_BYTES: usize = 8;
@@ -114,12 +114,6 @@ mod x86 {
         fn run<O: DotOp>(self, op: O) {
             // SAFETY: the token proves that the instructions exist.
             unsafe { enter_avx2(self, op) }
-        }
-
-        #[inline(always)]
-        fn zero(self) -> __m256i {
-            // SAFETY: the token proves that the instructions exist.
-            unsafe { _mm256_setzero_si256() }
         }
 
         #[inline(always)]
@@ -192,11 +186,13 @@ mod x86 {
         op.eval(d);
     }
 
+    impl Quad for AvxVnni {
+        quad_256!();
+    }
+
     impl Dot for AvxVnni {
         type Blocks = Pair;
-        const LANES: usize = 8;
         const TILE_ROWS: usize = 6;
-        type Sum = __m256i;
         type Row = __m256i;
         const ROW_BYTES: usize = 4;
         type Columns = __m256i;
@@ -205,12 +201,6 @@ mod x86 {
         fn run<O: DotOp>(self, op: O) {
             // SAFETY: the token proves that the instructions exist.
             unsafe { enter_avx_vnni(self, op) }
-        }
-
-        #[inline(always)]
-        fn zero(self) -> __m256i {
-            // SAFETY: the token proves that the instructions exist.
-            unsafe { _mm256_setzero_si256() }
         }
 
         #[inline(always)]
@@ -265,11 +255,13 @@ mod x86 {
         op.eval(d);
     }
 
+    impl Quad for Avx512Vnni {
+        quad_512!();
+    }
+
     impl Dot for Avx512Vnni {
         type Blocks = Single;
-        const LANES: usize = 16;
         const TILE_ROWS: usize = 12;
-        type Sum = __m512i;
         type Row = __m512i;
         const ROW_BYTES: usize = 4;
         type Columns = __m512i;
@@ -278,12 +270,6 @@ mod x86 {
         fn run<O: DotOp>(self, op: O) {
             // SAFETY: the token proves that the instructions exist.
             unsafe { enter_avx512_vnni(self, op) }
-        }
-
-        #[inline(always)]
-        fn zero(self) -> __m512i {
-            // SAFETY: the token proves that the instructions exist.
-            unsafe { _mm512_setzero_si512() }
         }
 
         #[inline(always)]
@@ -330,19 +316,13 @@ use x86::{Avx512Vnni, AvxVnni};
 #[cfg(test)]
 impl Dot for crate::simd::Portable {
     type Blocks = Scalar;
-    const LANES: usize = 16;
     const TILE_ROWS: usize = 12;
-    type Sum = [i32; 16];
     type Row = [u8; 4];
     const ROW_BYTES: usize = 4;
     type Columns = [[i8; 4]; 16];
 
     fn run<O: DotOp>(self, op: O) {
         op.eval(self);
-    }
-
-    fn zero(self) -> [i32; 16] {
-        [0; 16]
     }
 
     unsafe fn prepare(self, from: *const u8, len: usize, flip: u8, to: *mut u8) {

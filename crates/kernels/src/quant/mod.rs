@@ -11,6 +11,7 @@ mod drive;
 mod epilogue;
 mod lanes;
 mod linear;
+mod narrow;
 mod nbits;
 mod pack;
 mod reference;

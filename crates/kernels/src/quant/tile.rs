@@ -3,13 +3,14 @@
 use std::array::from_fn;
 
 use super::lanes::{Dot, DotOp};
+use super::narrow::{Limits, copy_few};
 use super::pack::GROUP;
 use crate::gemm::PANEL;
 use crate::rows::RowTable;
 
 /// One tile's operands.
 #[derive(Clone, Copy)]
-pub(crate) struct TileArgs {
+pub(crate) struct TileArgs<'a> {
     /// First of the prepared rows.
     pub(crate) rows: *const u8,
     /// Bytes from one prepared row to the next.
@@ -19,11 +20,32 @@ pub(crate) struct TileArgs {
     pub(crate) b: *const i8,
     /// Bytes from one panel to the next.
     pub(crate) panel_stride: usize,
-    /// `[MR][NV * LANES]`.
-    pub(crate) sums: *mut i32,
+    /// `[NV * LANES]`: what the sums begin with.
+    pub(crate) base: *const i32,
+    pub(crate) output: TileOutput<'a>,
 }
 
-struct Tile<'a, const MR: usize, const NV: usize>(&'a TileArgs);
+/// Where a tile's results go.
+#[derive(Clone, Copy)]
+pub(crate) enum TileOutput<'a> {
+    /// The sums, `[MR][NV * LANES]`.
+    Sums(*mut i32),
+    Bytes(&'a TileBytes),
+}
+
+/// A tile of bytes.
+pub(crate) struct TileBytes {
+    pub(crate) to: *mut u8,
+    /// Bytes from one row to the next.
+    pub(crate) stride: usize,
+    /// Columns stored, at most those of the tile.
+    pub(crate) columns: usize,
+    /// Of the tile's columns: below 1.
+    pub(crate) scales: *const f64,
+    pub(crate) limits: Limits,
+}
+
+struct Tile<'a, const MR: usize, const NV: usize>(&'a TileArgs<'a>);
 
 impl<const MR: usize, const NV: usize> DotOp for Tile<'_, MR, NV> {
     #[inline(always)]
@@ -31,8 +53,14 @@ impl<const MR: usize, const NV: usize> DotOp for Tile<'_, MR, NV> {
         // SAFETY: the driver that fills `TileArgs` vouches for every range.
         unsafe {
             let acc = accumulate::<D, MR, NV>(d, self.0);
-            for (i, v) in (0..MR).flat_map(|i| (0..NV).map(move |v| (i, v))) {
-                d.store(self.0.sums.add((i * NV + v) * D::LANES), acc[i][v]);
+            match self.0.output {
+                TileOutput::Sums(sums) => {
+                    for (i, v) in (0..MR).flat_map(|i| (0..NV).map(move |v| (i, v))) {
+                        d.store(sums.add((i * NV + v) * D::LANES), acc[i][v]);
+                    }
+                }
+                TileOutput::Bytes(bytes) if NV == 1 => store_quarters(d, &acc, bytes),
+                TileOutput::Bytes(bytes) => store_halves(d, &acc, bytes),
             }
         }
     }
@@ -43,11 +71,11 @@ impl<const MR: usize, const NV: usize> DotOp for Tile<'_, MR, NV> {
 #[inline(always)]
 unsafe fn accumulate<D: Dot, const MR: usize, const NV: usize>(
     d: D,
-    t: &TileArgs,
+    t: &TileArgs<'_>,
 ) -> [[D::Sum; NV]; MR] {
     // SAFETY: see `Tile::eval`.
     unsafe {
-        let mut acc = [[d.zero(); NV]; MR];
+        let mut acc = [from_fn(|v| d.load_sum(t.base.add(v * D::LANES))); MR];
         let rows: [*const u8; MR] = from_fn(|i| t.rows.add(i * t.row_stride));
         let mut b = t.b;
         for k in 0..t.groups {
@@ -64,6 +92,72 @@ unsafe fn accumulate<D: Dot, const MR: usize, const NV: usize>(
             b = b.add(PANEL * GROUP);
         }
         acc
+    }
+}
+
+/// Stores two rows at a time.
+///
+/// # Safety
+/// The tile is valid: see [`Tile::eval`].
+#[inline(always)]
+unsafe fn store_halves<D: Dot, const MR: usize, const NV: usize>(
+    d: D,
+    acc: &[[D::Sum; NV]; MR],
+    t: &TileBytes,
+) {
+    let last = NV - 1;
+    let scales = [t.scales, t.scales.wrapping_add(last * D::LANES)];
+    let scales = [scales[0], scales[1], scales[0], scales[1]];
+    let mut i = 0;
+    while i < MR {
+        let j = if i + 1 < MR { i + 1 } else { i };
+        // SAFETY: see `Tile::eval`.
+        unsafe {
+            let sums = [acc[i][0], acc[i][last], acc[j][0], acc[j][last]];
+            let bytes = d.narrow::<false>(sums, scales, &t.limits);
+            let to = [t.to.add(i * t.stride), t.to.add(j * t.stride)];
+            if t.columns == 2 * D::LANES {
+                d.store_halves(bytes, to);
+            } else {
+                let mut room = [0; 64];
+                d.store_whole(bytes, room.as_mut_ptr());
+                copy_few(room.as_ptr(), to[0], t.columns);
+                copy_few(room.as_ptr().add(2 * D::LANES), to[1], t.columns);
+            }
+        }
+        i += 2;
+    }
+}
+
+/// Stores four rows at a time.
+///
+/// # Safety
+/// The tile is valid: see [`Tile::eval`].
+#[inline(always)]
+unsafe fn store_quarters<D: Dot, const MR: usize, const NV: usize>(
+    d: D,
+    acc: &[[D::Sum; NV]; MR],
+    t: &TileBytes,
+) {
+    let mut i = 0;
+    while i < MR {
+        let rows: [usize; 4] = from_fn(|j| if i + j < MR { i + j } else { MR - 1 });
+        // SAFETY: see `Tile::eval`.
+        unsafe {
+            let sums = rows.map(|row| acc[row][0]);
+            let bytes = d.narrow::<false>(sums, [t.scales; 4], &t.limits);
+            let to = rows.map(|row| t.to.add(row * t.stride));
+            if t.columns == D::LANES {
+                d.store_quarters(bytes, to);
+            } else {
+                let mut room = [0; 64];
+                d.store_whole(bytes, room.as_mut_ptr());
+                for (j, to) in to.into_iter().enumerate() {
+                    copy_few(room.as_ptr().add(j * D::LANES), to, t.columns);
+                }
+            }
+        }
+        i += 4;
     }
 }
 
@@ -102,7 +196,7 @@ pub(crate) fn widths<D: Dot>() -> &'static [usize] {
 
 /// Runs a tile of `rows` rows (at most `D::TILE_ROWS`) and `vectors` vectors of columns.
 #[inline(always)]
-pub(crate) fn run_tile<D: Dot>(d: D, rows: usize, vectors: usize, args: &TileArgs) {
+pub(crate) fn run_tile<D: Dot>(d: D, rows: usize, vectors: usize, args: &TileArgs<'_>) {
     match (rows, vectors) {
         (1, 2) => d.run(Tile::<1, 2>(args)),
         (2, 2) => d.run(Tile::<2, 2>(args)),
@@ -115,7 +209,7 @@ pub(crate) fn run_tile<D: Dot>(d: D, rows: usize, vectors: usize, args: &TileArg
 }
 
 /// The tiles that only 32 registers of 16 lanes can hold.
-fn wide_tile<D: Dot>(d: D, rows: usize, vectors: usize, args: &TileArgs) {
+fn wide_tile<D: Dot>(d: D, rows: usize, vectors: usize, args: &TileArgs<'_>) {
     assert!(D::LANES == PANEL, "tile of {rows} rows and {vectors} vectors");
     match (rows, vectors) {
         (7, 2) => d.run(Tile::<7, 2>(args)),
