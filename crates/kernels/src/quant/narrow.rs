@@ -154,11 +154,11 @@ pub(super) unsafe fn narrow_512<const APART: bool>(
         let first = _mm512_adds_epi16(first, zero);
         let second = _mm512_adds_epi16(second, zero);
         let bytes = _mm512_packus_epi16(first, second);
+        let order = if APART { &BY_FOURS } else { &IN_TURN };
+        let bytes = _mm512_permutexvar_epi16(_mm512_load_si512(order.0.as_ptr().cast()), bytes);
         let bytes = _mm512_max_epu8(bytes, _mm512_set1_epi8(limits.low as i8));
         let bytes = _mm512_min_epu8(bytes, _mm512_set1_epi8(limits.high as i8));
-        let bytes = _mm512_xor_si512(bytes, _mm512_set1_epi8(limits.flip as i8));
-        let order = if APART { &BY_FOURS } else { &IN_TURN };
-        _mm512_permutexvar_epi16(_mm512_load_si512(order.0.as_ptr().cast()), bytes)
+        _mm512_xor_si512(bytes, _mm512_set1_epi8(limits.flip as i8))
     }
 }
 
@@ -199,10 +199,7 @@ pub(super) unsafe fn narrow_256<const APART: bool>(
         let second = _mm256_packs_epi32(second, scale_256(sums[3], scales[3]));
         let first = _mm256_adds_epi16(first, zero);
         let second = _mm256_adds_epi16(second, zero);
-        let bytes = _mm256_packus_epi16(first, second);
-        let bytes = _mm256_max_epu8(bytes, _mm256_set1_epi8(limits.low as i8));
-        let bytes = _mm256_min_epu8(bytes, _mm256_set1_epi8(limits.high as i8));
-        let mut bytes = _mm256_xor_si256(bytes, _mm256_set1_epi8(limits.flip as i8));
+        let mut bytes = _mm256_packus_epi16(first, second);
         if APART {
             let even_first =
                 _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
@@ -210,7 +207,10 @@ pub(super) unsafe fn narrow_256<const APART: bool>(
         }
         let bytes = _mm256_permute4x64_epi64::<0b11_01_10_00>(bytes);
         let zip = _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15);
-        _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(zip))
+        let bytes = _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(zip));
+        let bytes = _mm256_max_epu8(bytes, _mm256_set1_epi8(limits.low as i8));
+        let bytes = _mm256_min_epu8(bytes, _mm256_set1_epi8(limits.high as i8));
+        _mm256_xor_si256(bytes, _mm256_set1_epi8(limits.flip as i8))
     }
 }
 

@@ -54,13 +54,8 @@ impl<const MR: usize, const NV: usize> DotOp for Tile<'_, MR, NV> {
         unsafe {
             let acc = accumulate::<D, MR, NV>(d, self.0);
             match self.0.output {
-                TileOutput::Sums(sums) => {
-                    for (i, v) in (0..MR).flat_map(|i| (0..NV).map(move |v| (i, v))) {
-                        d.store(sums.add((i * NV + v) * D::LANES), acc[i][v]);
-                    }
-                }
-                TileOutput::Bytes(bytes) if NV == 1 => store_quarters(d, &acc, bytes),
-                TileOutput::Bytes(bytes) => store_halves(d, &acc, bytes),
+                TileOutput::Sums(sums) => store_sums(d, &acc, sums),
+                TileOutput::Bytes(bytes) => store_bytes(d, &acc, bytes),
             }
         }
     }
@@ -95,70 +90,95 @@ unsafe fn accumulate<D: Dot, const MR: usize, const NV: usize>(
     }
 }
 
-/// Stores two rows at a time.
+/// Most rows of a tile.
+const ROWS: usize = 12;
+
+/// Evaluates an expression for every row of a tile. Written out row by row, since rows taken by an
+/// index that varies would go through memory.
+macro_rules! each_row {
+    ($mr:expr, $i:ident => $do:expr) => {
+        each_row!(@ $mr, $i, $do, 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    (@ $mr:expr, $i:ident, $do:expr, $($row:literal)*) => {$(
+        if $row < $mr {
+            const $i: usize = $row;
+            $do;
+        }
+    )*};
+}
+
+/// # Safety
+/// The tile is valid: see [`Tile::eval`].
+#[inline(always)]
+unsafe fn store_sums<D: Dot, const MR: usize, const NV: usize>(
+    d: D,
+    acc: &[[D::Sum; NV]; MR],
+    to: *mut i32,
+) {
+    each_row!(MR, I => {
+        // SAFETY: see `Tile::eval`.
+        unsafe {
+            d.store(to.add(I * NV * D::LANES), acc[I][0]);
+            if NV == 2 {
+                d.store(to.add((I * NV + 1) * D::LANES), acc[I][NV - 1]);
+            }
+        }
+    });
+}
+
+/// Stores requantised sums: two rows at a time, or four of a narrow tile.
 ///
 /// # Safety
 /// The tile is valid: see [`Tile::eval`].
 #[inline(always)]
-unsafe fn store_halves<D: Dot, const MR: usize, const NV: usize>(
+unsafe fn store_bytes<D: Dot, const MR: usize, const NV: usize>(
     d: D,
     acc: &[[D::Sum; NV]; MR],
     t: &TileBytes,
 ) {
-    let last = NV - 1;
-    let scales = [t.scales, t.scales.wrapping_add(last * D::LANES)];
-    let scales = [scales[0], scales[1], scales[0], scales[1]];
-    let mut i = 0;
-    while i < MR {
-        let j = if i + 1 < MR { i + 1 } else { i };
-        // SAFETY: see `Tile::eval`.
-        unsafe {
-            let sums = [acc[i][0], acc[i][last], acc[j][0], acc[j][last]];
-            let bytes = d.narrow::<false>(sums, scales, &t.limits);
-            let to = [t.to.add(i * t.stride), t.to.add(j * t.stride)];
-            if t.columns == 2 * D::LANES {
-                d.store_halves(bytes, to);
-            } else {
-                let mut room = [0; 64];
-                d.store_whole(bytes, room.as_mut_ptr());
-                copy_few(room.as_ptr(), to[0], t.columns);
-                copy_few(room.as_ptr().add(2 * D::LANES), to[1], t.columns);
+    let width = NV * D::LANES;
+    let mut room = [[0u8; 2 * PANEL]; ROWS];
+    let whole = t.columns == width;
+    let (to, stride) =
+        if whole { (t.to, t.stride) } else { (room.as_flattened_mut().as_mut_ptr(), 2 * PANEL) };
+    let limits = t.limits;
+    let (first, second) = (t.scales, t.scales.wrapping_add(D::LANES));
+    each_row!(MR, I => {
+        if NV == 1 && I % 4 == 0 {
+            // SAFETY: see `Tile::eval`.
+            unsafe {
+                let sums = [
+                    acc[I][0],
+                    acc[const { row_or_last(I + 1, MR) }][0],
+                    acc[const { row_or_last(I + 2, MR) }][0],
+                    acc[const { row_or_last(I + 3, MR) }][0],
+                ];
+                let bytes = d.narrow::<false>(sums, [first; 4], &limits);
+                let row = |i: usize| to.add(row_or_last(i, MR) * stride);
+                d.store_quarters(bytes, [row(I), row(I + 1), row(I + 2), row(I + 3)]);
             }
         }
-        i += 2;
+        if NV == 2 && I % 2 == 0 {
+            // SAFETY: see `Tile::eval`.
+            unsafe {
+                let next = &acc[const { row_or_last(I + 1, MR) }];
+                let sums = [acc[I][0], acc[I][NV - 1], next[0], next[NV - 1]];
+                let bytes = d.narrow::<false>(sums, [first, second, first, second], &limits);
+                let next = to.add(row_or_last(I + 1, MR) * stride);
+                d.store_halves(bytes, [to.add(I * stride), next]);
+            }
+        }
+    });
+    if !whole {
+        for (i, row) in room.iter().enumerate().take(MR) {
+            // SAFETY: the tile has `columns` columns.
+            unsafe { copy_few(row.as_ptr(), t.to.add(i * t.stride), t.columns) };
+        }
     }
 }
 
-/// Stores four rows at a time.
-///
-/// # Safety
-/// The tile is valid: see [`Tile::eval`].
-#[inline(always)]
-unsafe fn store_quarters<D: Dot, const MR: usize, const NV: usize>(
-    d: D,
-    acc: &[[D::Sum; NV]; MR],
-    t: &TileBytes,
-) {
-    let mut i = 0;
-    while i < MR {
-        let rows: [usize; 4] = from_fn(|j| if i + j < MR { i + j } else { MR - 1 });
-        // SAFETY: see `Tile::eval`.
-        unsafe {
-            let sums = rows.map(|row| acc[row][0]);
-            let bytes = d.narrow::<false>(sums, [t.scales; 4], &t.limits);
-            let to = rows.map(|row| t.to.add(row * t.stride));
-            if t.columns == D::LANES {
-                d.store_quarters(bytes, to);
-            } else {
-                let mut room = [0; 64];
-                d.store_whole(bytes, room.as_mut_ptr());
-                for (j, to) in to.into_iter().enumerate() {
-                    copy_few(room.as_ptr().add(j * D::LANES), to, t.columns);
-                }
-            }
-        }
-        i += 4;
-    }
+const fn row_or_last(row: usize, rows: usize) -> usize {
+    if row < rows { row } else { rows - 1 }
 }
 
 /// Copies the rows of a tile into the form that tiles read, side by side.
