@@ -9,7 +9,9 @@ use super::blocks::Blocks;
 use super::blocks::Scalar;
 #[cfg(target_arch = "x86_64")]
 use super::blocks::{Pair, Single};
+#[cfg(target_arch = "x86_64")]
 use super::narrow::Quad;
+use super::taps::Taps;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Avx2;
 use crate::{Cpu, Isa};
@@ -20,8 +22,10 @@ pub(crate) trait DotOp {
 }
 
 /// Lanes of 32-bit sums.
-pub(crate) trait Dot: Quad {
+pub(crate) trait Dot: Taps {
     type Blocks: Blocks;
+    /// Vectors of half the length, or the same if these are the shortest.
+    type Half: Taps;
     /// Rows of a tile that is two vectors wide.
     const TILE_ROWS: usize;
     /// Four elements of a row, in every lane.
@@ -51,6 +55,7 @@ pub(crate) trait Dot: Quad {
     unsafe fn store(self, p: *mut i32, sum: Self::Sum);
     /// The arithmetic of 16 lanes.
     fn blocks(self) -> Self::Blocks;
+    fn half(self) -> Self::Half;
 }
 
 /// Prepares a row that is read as it is, but unsigned.
@@ -91,6 +96,7 @@ pub(crate) fn dispatch<O: DotOp>(cpu: Cpu, op: O) -> bool {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::super::narrow::{Limits, narrow_256, narrow_512, quad_256, quad_512};
+    use super::super::taps::{plain_taps, taps};
     use super::*;
 
     #[target_feature(enable = "avx2,fma")]
@@ -102,8 +108,56 @@ mod x86 {
         quad_256!();
     }
 
+    impl Taps for Avx2 {
+        /// Bytes 0 and 2, bytes 1 and 3, as 16-bit lanes.
+        type Left = [__m256i; 2];
+        type Right = [__m256i; 2];
+        const TAPS_BYTES: usize = 64;
+
+        taps!(__m256i, _mm256_loadu_si256 _mm256_set1_epi8 _mm256_xor_si256,
+            _mm256_unpacklo_epi8 _mm256_unpackhi_epi8 _mm256_unpacklo_epi16 _mm256_unpackhi_epi16);
+
+        #[inline(always)]
+        unsafe fn store_left(self, taps: __m256i, p: *mut u8) {
+            // SAFETY: by the caller's promise and the token.
+            unsafe {
+                let even = _mm256_and_si256(taps, _mm256_set1_epi16(0xff));
+                _mm256_storeu_si256(p.cast(), even);
+                _mm256_storeu_si256(p.add(32).cast(), _mm256_srli_epi16::<8>(taps));
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store_right(self, taps: __m256i, p: *mut u8) {
+            // SAFETY: by the caller's promise and the token.
+            unsafe {
+                let [even, odd] = self.columns((&raw const taps).cast());
+                _mm256_storeu_si256(p.cast(), even);
+                _mm256_storeu_si256(p.add(32).cast(), odd);
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn load_left(self, p: *const u8) -> [__m256i; 2] {
+            // SAFETY: by the caller's promise and the token.
+            unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())] }
+        }
+
+        #[inline(always)]
+        unsafe fn load_right(self, p: *const u8) -> [__m256i; 2] {
+            // SAFETY: by the caller's promise and the token.
+            unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())] }
+        }
+
+        #[inline(always)]
+        fn dot_taps(self, sum: __m256i, left: [__m256i; 2], right: [__m256i; 2]) -> __m256i {
+            self.dot(sum, left, right)
+        }
+    }
+
     impl Dot for Avx2 {
         type Blocks = Pair;
+        type Half = Self;
         const TILE_ROWS: usize = 6;
         /// Bytes 0 and 2, bytes 1 and 3, as 16-bit lanes.
         type Row = [__m256i; 2];
@@ -169,6 +223,11 @@ mod x86 {
             // SAFETY: the token proves that the instructions exist.
             unsafe { Pair::promised() }
         }
+
+        #[inline(always)]
+        fn half(self) -> Self {
+            self
+        }
     }
 
     /// Proof that the VEX form of VNNI exists.
@@ -190,8 +249,15 @@ mod x86 {
         quad_256!();
     }
 
+    impl Taps for AvxVnni {
+        taps!(__m256i, _mm256_loadu_si256 _mm256_set1_epi8 _mm256_xor_si256,
+            _mm256_unpacklo_epi8 _mm256_unpackhi_epi8 _mm256_unpacklo_epi16 _mm256_unpackhi_epi16);
+        plain_taps!(__m256i, _mm256_loadu_si256 _mm256_storeu_si256 _mm256_dpbusd_avx_epi32);
+    }
+
     impl Dot for AvxVnni {
         type Blocks = Pair;
+        type Half = Self;
         const TILE_ROWS: usize = 6;
         type Row = __m256i;
         const ROW_BYTES: usize = 4;
@@ -238,6 +304,11 @@ mod x86 {
             // SAFETY: the token proves that the instructions exist.
             unsafe { Pair::promised() }
         }
+
+        #[inline(always)]
+        fn half(self) -> Self {
+            self
+        }
     }
 
     /// Proof that AVX-512 with VNNI exists.
@@ -259,8 +330,29 @@ mod x86 {
         quad_512!();
     }
 
+    impl Taps for Avx512Vnni {
+        taps!(__m512i, _mm512_loadu_si512 _mm512_set1_epi8 _mm512_xor_si512,
+            _mm512_unpacklo_epi8 _mm512_unpackhi_epi8 _mm512_unpacklo_epi16 _mm512_unpackhi_epi16);
+        plain_taps!(__m512i, _mm512_loadu_si512 _mm512_storeu_si512 _mm512_dpbusd_epi32);
+    }
+
+    /// The same proof, for 256-bit vectors.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Avx512VnniHalf(());
+
+    impl Quad for Avx512VnniHalf {
+        quad_256!();
+    }
+
+    impl Taps for Avx512VnniHalf {
+        taps!(__m256i, _mm256_loadu_si256 _mm256_set1_epi8 _mm256_xor_si256,
+            _mm256_unpacklo_epi8 _mm256_unpackhi_epi8 _mm256_unpacklo_epi16 _mm256_unpackhi_epi16);
+        plain_taps!(__m256i, _mm256_loadu_si256 _mm256_storeu_si256 _mm256_dpbusd_epi32);
+    }
+
     impl Dot for Avx512Vnni {
         type Blocks = Single;
+        type Half = Avx512VnniHalf;
         const TILE_ROWS: usize = 12;
         type Row = __m512i;
         const ROW_BYTES: usize = 4;
@@ -307,6 +399,11 @@ mod x86 {
             // SAFETY: the token proves that the instructions exist.
             unsafe { Single::promised() }
         }
+
+        #[inline(always)]
+        fn half(self) -> Avx512VnniHalf {
+            Avx512VnniHalf(())
+        }
     }
 }
 
@@ -316,6 +413,7 @@ use x86::{Avx512Vnni, AvxVnni};
 #[cfg(test)]
 impl Dot for crate::simd::Portable {
     type Blocks = Scalar;
+    type Half = Self;
     const TILE_ROWS: usize = 12;
     type Row = [u8; 4];
     const ROW_BYTES: usize = 4;
@@ -351,7 +449,12 @@ impl Dot for crate::simd::Portable {
         // SAFETY: by the caller's promise.
         (0..16).for_each(|i| unsafe { *p.add(i) = sum[i] });
     }
+
     fn blocks(self) -> Scalar {
         Scalar
+    }
+
+    fn half(self) -> Self {
+        self
     }
 }

@@ -16,6 +16,7 @@ mod nbits;
 mod pack;
 mod reference;
 mod spread;
+mod taps;
 #[cfg(test)]
 mod tests;
 mod tile;
