@@ -181,18 +181,31 @@ fn algorithms(exec: Exec<'_>, peak: f64) {
 fn int8(exec: Exec<'_>, peak: f64) {
     let bytes = |len: usize| (0..len).map(|i| (i * 7919 % 255) as u8).collect::<Vec<u8>>();
     let cases = [
-        (56, 64, 64, 3, 1),
-        (14, 256, 256, 3, 1),
-        (32, 1024, 1024, 1, 1),
-        (56, 256, 64, 1, 1),
-        (56, 96, 96, 3, 96),
-        (224, 3, 32, 3, 1),
-        (112, 16, 96, 1, 1),
-        (7, 960, 960, 3, 960),
+        (56, 64, 64, 3, 1, 1),
+        (14, 256, 256, 3, 1, 1),
+        (7, 512, 512, 3, 1, 1),
+        (32, 1024, 1024, 1, 1, 1),
+        (56, 256, 64, 1, 1, 1),
+        (56, 64, 256, 1, 1, 1),
+        (224, 3, 64, 7, 2, 1),
+        (224, 3, 32, 3, 2, 1),
+        (112, 16, 96, 1, 1, 1),
+        (56, 144, 24, 1, 1, 1),
+        (28, 32, 192, 1, 1, 1),
+        (14, 384, 64, 1, 1, 1),
+        (7, 160, 960, 1, 1, 1),
+        (112, 32, 32, 3, 1, 32),
+        (112, 96, 96, 3, 2, 96),
+        (56, 96, 96, 3, 1, 96),
+        (56, 144, 144, 3, 1, 144),
+        (14, 384, 384, 3, 1, 384),
+        (14, 384, 384, 5, 1, 384),
+        (7, 960, 960, 3, 1, 960),
     ];
-    for (size, channels, outputs, kernel, groups) in cases {
-        let window =
-            Window2d::new([1, size, size, channels], [kernel; 2]).with_pads([kernel / 2; 4]);
+    for (size, channels, outputs, kernel, stride, groups) in cases {
+        let window = Window2d::new([1, size, size, channels], [kernel; 2])
+            .with_stride([stride; 2])
+            .with_pads([kernel / 2; 4]);
         let conv = Conv2d { window, out_channels: outputs, groups };
         let weights = bytes(outputs * conv.depth());
         let input = bytes(window.input_len());
@@ -207,8 +220,8 @@ fn int8(exec: Exec<'_>, peak: f64) {
             let ops = 2.0 * (window.positions() * outputs * conv.depth()) as f64;
             let sign = |signed| if signed { "s8" } else { "u8" };
             let signs = format!("{}{}", sign(signed), sign(right_signed));
-            let name =
-                format!("{signs} conv {channels}>{outputs} {size}² {kernel}x{kernel} g{groups}");
+            let shape = format!("{channels}>{outputs} {size}² {kernel}x{kernel}/{stride}");
+            let name = format!("{signs} conv {shape} g{groups}");
             report(&name, ops, peak, || {
                 let left = Bytes { data: &input, signed, zero_point: 3 };
                 let weights = ConvWeightsInt8 { data: &packed, sums: &sums, signed: right_signed };

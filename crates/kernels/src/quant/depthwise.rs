@@ -11,6 +11,7 @@ use super::blocks::{Block, Blocks, Scalar};
 use super::epilogue::{Columns, Finish, Output, RowSums};
 use super::lanes::{Dot, DotOp, dispatch};
 use super::pack::column_sums_len;
+use super::taps::TapLines;
 use crate::conv::{Conv2d, Window2d};
 use crate::gemm::PANEL;
 use crate::math::ActivateTile;
@@ -47,6 +48,12 @@ pub(super) fn run(
     let done = Finish { left_zero: 0, right_zeros: None, right_offset: 0, ..*finish };
     let cost = w.out_width * w.channels * w.taps() / 2;
     parallel::over_range(exec, w.batch * w.out_height, cost, &|lines| {
+        let taps = TapLines::new(w, input, weights, finish, lines.clone());
+        if let Some(taps) = taps
+            && taps.run(exec.cpu)
+        {
+            return;
+        }
         let part = Lines {
             window: &w,
             input: input.data,

@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use super::epilogue::{Finish, FinishTile};
+use super::epilogue::{Finish, FinishBytes, FinishTile};
 use super::lanes::{Dot, DotOp, dispatch};
 use super::pack::GROUP;
-use super::tile::{Prepare, TileArgs, run_tile, widths};
+use super::tile::{Prepare, TileArgs, TileBytes, TileOutput, run_tile, widths};
 use crate::gemm::{Extents, PANEL, grid};
 use crate::math::ActivateTile;
 use crate::rows::{DenseRows, RowSource, RowTable};
@@ -107,42 +107,78 @@ impl DotOp for &Part<'_> {
     fn eval<D: Dot>(self, d: D) {
         let k = self.product.rows.depth();
         let panels_max = (self.caches.l2_bytes / 2 / (k * PANEL).max(1)).max(2) & !1;
-        let tiles = self.rows.len().div_ceil(D::TILE_ROWS);
         let row_bytes = k / GROUP * D::ROW_BYTES;
-        let work = |table: &mut RowTable, prepared: &mut [u8]| {
+        let bytes = self.product.finish.bytes();
+        let work = |table: &mut RowTable, prepared: &mut [u8], base: &mut [i32]| {
             let mut first = self.panels.start;
             while first < self.panels.end {
-                let block = first..self.panels.end.min(first + panels_max);
-                first = block.end;
-                for tile in 0..tiles {
-                    let rows = parallel::share(self.rows.len(), tiles, tile);
-                    let rows = self.rows.start + rows.start..self.rows.start + rows.end;
-                    table.clear();
-                    self.product.rows.fill(rows.start, rows.len(), 0..k, table);
-                    d.run(Prepare {
-                        table,
-                        rows: rows.len(),
-                        flip: self.flip(),
-                        to: prepared,
-                        row_stride: row_bytes,
-                    });
-                    self.run_row(d, rows, block.clone(), table, prepared);
+                let panels = first..self.panels.end.min(first + panels_max);
+                first = panels.end;
+                let base = &mut base[..panels.len() * PANEL];
+                if bytes.is_some() {
+                    self.fill_base(panels.start, base);
                 }
+                self.run_block(d, Block { panels, base, bytes: bytes.as_ref() }, table, prepared);
             }
         };
+        let base = panels_max.min(self.panels.len()) * PANEL;
         RowTable::with(D::TILE_ROWS, |table| {
-            scratch::with(D::TILE_ROWS * row_bytes, |prepared: &mut [u8]| work(table, prepared));
+            scratch::with(D::TILE_ROWS * row_bytes, |prepared: &mut [u8]| {
+                scratch::with(base, |base: &mut [i32]| work(table, prepared, base));
+            });
         });
     }
 }
 
+/// Panels that are multiplied by all rows before the next are.
+#[derive(Clone)]
+struct Block<'a> {
+    panels: Range<usize>,
+    /// What the sums of each column begin with if `bytes`, unspecified otherwise.
+    base: &'a [i32],
+    /// The epilogue, if tiles can apply it themselves.
+    bytes: Option<&'a FinishBytes<'a>>,
+}
+
 impl Part<'_> {
+    /// Everything that is added to the sums of the columns of some panels.
+    fn fill_base(&self, first_panel: usize, base: &mut [i32]) {
+        for (i, base) in base.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+            *base = self.product.finish.columns((first_panel + i) * PANEL).base;
+        }
+    }
+
+    fn run_block<D: Dot>(
+        &self,
+        d: D,
+        block: Block<'_>,
+        table: &mut RowTable,
+        prepared: &mut [u8],
+    ) {
+        let k = self.product.rows.depth();
+        let tiles = self.rows.len().div_ceil(D::TILE_ROWS);
+        for tile in 0..tiles {
+            let rows = parallel::share(self.rows.len(), tiles, tile);
+            let rows = self.rows.start + rows.start..self.rows.start + rows.end;
+            table.clear();
+            self.product.rows.fill(rows.start, rows.len(), 0..k, table);
+            d.run(Prepare {
+                table,
+                rows: rows.len(),
+                flip: self.flip(),
+                to: prepared,
+                row_stride: k / GROUP * D::ROW_BYTES,
+            });
+            self.run_row(d, rows, &block, table, prepared);
+        }
+    }
+
     /// One tile's rows across a block of columns.
     fn run_row<D: Dot>(
         &self,
         d: D,
         rows: Range<usize>,
-        block: Range<usize>,
+        block: &Block<'_>,
         table: &RowTable,
         prepared: &[u8],
     ) {
@@ -150,21 +186,38 @@ impl Part<'_> {
         let groups = self.product.rows.depth() / GROUP;
         let panel_stride = groups * GROUP * PANEL;
         let mut sums = [0i32; TILE_SUMS];
+        let zeros = [0i32; 2 * PANEL];
         let mut row_sums = [0i32; 12];
         if self.row_sums {
             self.sum_rows(table, rows.len(), &mut row_sums);
         }
-        let mut panel = block.start;
+        let mut panel = block.panels.start;
         for (vectors, width) in widths::<D>().iter().map(|v| (*v, v * D::LANES / PANEL)) {
-            while panel + width <= block.end {
+            while panel + width <= block.panels.end {
                 let args = TileArgs {
                     rows: prepared.as_ptr(),
                     row_stride: groups * D::ROW_BYTES,
                     groups,
                     b: self.product.right.wrapping_add(panel * panel_stride),
                     panel_stride,
-                    sums: sums.as_mut_ptr(),
+                    base: zeros.as_ptr(),
+                    output: TileOutput::Sums(sums.as_mut_ptr()),
                 };
+                let col = panel * PANEL;
+                panel += width;
+                if let Some(bytes) = block.bytes {
+                    let base = block.base[col - block.panels.start * PANEL..].as_ptr();
+                    let bytes = TileBytes {
+                        to: bytes.to.wrapping_add(rows.start * bytes.stride + col),
+                        stride: bytes.stride,
+                        columns: (finish.n - col).min(width * PANEL),
+                        scales: bytes.scales[col..].as_ptr(),
+                        limits: bytes.limits,
+                    };
+                    let output = TileOutput::Bytes(&bytes);
+                    run_tile(d, rows.len(), vectors, &TileArgs { base, output, ..args });
+                    continue;
+                }
                 run_tile(d, rows.len(), vectors, &args);
                 d.run(FinishTile {
                     finish,
@@ -173,13 +226,12 @@ impl Part<'_> {
                     first_row: rows.start,
                     row_sums: &row_sums,
                     rows: rows.len(),
-                    col: panel * PANEL,
+                    col,
                 });
-                panel += width;
             }
         }
-        let cols = (block.end * PANEL).min(finish.n) - block.start * PANEL;
-        self.activate(rows.start, rows.len(), block.start * PANEL, cols);
+        let cols = (block.panels.end * PANEL).min(finish.n) - block.panels.start * PANEL;
+        self.activate(rows.start, rows.len(), block.panels.start * PANEL, cols);
     }
 }
 

@@ -5,6 +5,7 @@ use landfall_tensor::{FixedPointScale, requantize};
 
 use super::blocks::{Block, Blocks, Scales, real_scale};
 use super::lanes::{Dot, DotOp};
+use super::narrow::Limits;
 use crate::gemm::PANEL;
 use crate::math::Activation;
 
@@ -52,6 +53,12 @@ impl ColumnScales {
     #[inline(always)]
     fn block(&self, first: usize) -> Scales<'_> {
         Scales { fixed: block(&self.scales, first), real: block(&self.real, first) }
+    }
+
+    /// The numbers from a column on, as many as there are columns left and 16 more; only if they
+    /// all are below 1.
+    pub(super) fn below_one(&self, first: usize) -> Option<&[f64]> {
+        self.fits.then(|| &self.real[first..])
     }
 
     /// `landfall_tensor::requantize` of a block of columns whose scales do not fit vectors.
@@ -130,6 +137,16 @@ pub(crate) struct Finish<'a> {
     pub(crate) activation: Activation,
 }
 
+/// An epilogue that stores bytes.
+pub(super) struct FinishBytes<'a> {
+    /// The first column of the first row.
+    pub(super) to: *mut u8,
+    pub(super) stride: usize,
+    /// Of all columns, and 16 more.
+    pub(super) scales: &'a [f64],
+    pub(super) limits: Limits,
+}
+
 /// What the epilogue of up to 16 columns adds, whatever the row.
 pub(crate) struct Columns {
     /// From this column of the product on, a multiple of 16.
@@ -137,7 +154,7 @@ pub(crate) struct Columns {
     /// How many.
     count: usize,
     /// Everything but the sums and what depends on the row.
-    base: Block,
+    pub(super) base: Block,
     /// What the sum of a row's left elements is multiplied by and taken off.
     zeros: Option<Block>,
 }
@@ -173,6 +190,22 @@ impl Finish<'_> {
             base.iter_mut().zip(zeros).for_each(|(t, z)| *t = t.wrapping_add(all.wrapping_mul(z)));
         }
         Columns { first, count, base, zeros }
+    }
+
+    /// What the tiles that store bytes need, if this epilogue is one that they can apply: bytes of
+    /// one type, scales below 1, nothing that depends on the row.
+    pub(super) fn bytes(&self) -> Option<FinishBytes<'_>> {
+        let Output::Bytes { data, scales, zero_point, low, high } = self.output else {
+            return None;
+        };
+        let scales = scales.below_one(self.first)?;
+        let limits = Limits::new(zero_point, low, high)?;
+        (!self.needs_row_sums()).then_some(FinishBytes {
+            to: data.wrapping_add(self.first),
+            stride: self.stride,
+            scales,
+            limits,
+        })
     }
 
     /// Finishes prepared columns of rows from `first_row` on.

@@ -10,6 +10,9 @@ use super::blocks::Scalar;
 #[cfg(target_arch = "x86_64")]
 use super::blocks::{Pair, Single};
 #[cfg(target_arch = "x86_64")]
+use super::narrow::Quad;
+use super::taps::Taps;
+#[cfg(target_arch = "x86_64")]
 use crate::simd::Avx2;
 use crate::{Cpu, Isa};
 
@@ -19,13 +22,12 @@ pub(crate) trait DotOp {
 }
 
 /// Lanes of 32-bit sums.
-pub(crate) trait Dot: Copy {
+pub(crate) trait Dot: Taps {
     type Blocks: Blocks;
-    /// i32 lanes in a vector: 8 or 16.
-    const LANES: usize;
+    /// Vectors of half the length, or the same if these are the shortest.
+    type Half: Taps;
     /// Rows of a tile that is two vectors wide.
     const TILE_ROWS: usize;
-    type Sum: Copy;
     /// Four elements of a row, in every lane.
     type Row: Copy;
     /// Four bytes of each of `LANES` columns.
@@ -33,7 +35,6 @@ pub(crate) trait Dot: Copy {
 
     /// Evaluates `op` in a function compiled for this instruction set.
     fn run<O: DotOp>(self, op: O);
-    fn zero(self) -> Self::Sum;
     /// Bytes that four elements of a row take once prepared.
     const ROW_BYTES: usize;
     /// Makes unsigned elements of four bytes, flipped by `flip`, in the form that `row` reads.
@@ -54,6 +55,7 @@ pub(crate) trait Dot: Copy {
     unsafe fn store(self, p: *mut i32, sum: Self::Sum);
     /// The arithmetic of 16 lanes.
     fn blocks(self) -> Self::Blocks;
+    fn half(self) -> Self::Half;
 }
 
 /// Prepares a row that is read as it is, but unsigned.
@@ -93,6 +95,8 @@ pub(crate) fn dispatch<O: DotOp>(cpu: Cpu, op: O) -> bool {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::super::narrow::{Limits, narrow_256, narrow_512, quad_256, quad_512};
+    use super::super::taps::{plain_taps, taps};
     use super::*;
 
     #[target_feature(enable = "avx2,fma")]
@@ -100,11 +104,61 @@ mod x86 {
         op.eval(d);
     }
 
+    impl Quad for Avx2 {
+        quad_256!();
+    }
+
+    impl Taps for Avx2 {
+        /// Bytes 0 and 2, bytes 1 and 3, as 16-bit lanes.
+        type Left = [__m256i; 2];
+        type Right = [__m256i; 2];
+        const TAPS_BYTES: usize = 64;
+
+        taps!(__m256i, _mm256_loadu_si256 _mm256_set1_epi8 _mm256_xor_si256,
+            _mm256_unpacklo_epi8 _mm256_unpackhi_epi8 _mm256_unpacklo_epi16 _mm256_unpackhi_epi16);
+
+        #[inline(always)]
+        unsafe fn store_left(self, taps: __m256i, p: *mut u8) {
+            // SAFETY: by the caller's promise and the token.
+            unsafe {
+                let even = _mm256_and_si256(taps, _mm256_set1_epi16(0xff));
+                _mm256_storeu_si256(p.cast(), even);
+                _mm256_storeu_si256(p.add(32).cast(), _mm256_srli_epi16::<8>(taps));
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn store_right(self, taps: __m256i, p: *mut u8) {
+            // SAFETY: by the caller's promise and the token.
+            unsafe {
+                let [even, odd] = self.columns((&raw const taps).cast());
+                _mm256_storeu_si256(p.cast(), even);
+                _mm256_storeu_si256(p.add(32).cast(), odd);
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn load_left(self, p: *const u8) -> [__m256i; 2] {
+            // SAFETY: by the caller's promise and the token.
+            unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())] }
+        }
+
+        #[inline(always)]
+        unsafe fn load_right(self, p: *const u8) -> [__m256i; 2] {
+            // SAFETY: by the caller's promise and the token.
+            unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())] }
+        }
+
+        #[inline(always)]
+        fn dot_taps(self, sum: __m256i, left: [__m256i; 2], right: [__m256i; 2]) -> __m256i {
+            self.dot(sum, left, right)
+        }
+    }
+
     impl Dot for Avx2 {
         type Blocks = Pair;
-        const LANES: usize = 8;
+        type Half = Self;
         const TILE_ROWS: usize = 6;
-        type Sum = __m256i;
         /// Bytes 0 and 2, bytes 1 and 3, as 16-bit lanes.
         type Row = [__m256i; 2];
         const ROW_BYTES: usize = 8;
@@ -114,12 +168,6 @@ mod x86 {
         fn run<O: DotOp>(self, op: O) {
             // SAFETY: the token proves that the instructions exist.
             unsafe { enter_avx2(self, op) }
-        }
-
-        #[inline(always)]
-        fn zero(self) -> __m256i {
-            // SAFETY: the token proves that the instructions exist.
-            unsafe { _mm256_setzero_si256() }
         }
 
         #[inline(always)]
@@ -175,6 +223,11 @@ mod x86 {
             // SAFETY: the token proves that the instructions exist.
             unsafe { Pair::promised() }
         }
+
+        #[inline(always)]
+        fn half(self) -> Self {
+            self
+        }
     }
 
     /// Proof that the VEX form of VNNI exists.
@@ -192,11 +245,20 @@ mod x86 {
         op.eval(d);
     }
 
+    impl Quad for AvxVnni {
+        quad_256!();
+    }
+
+    impl Taps for AvxVnni {
+        taps!(__m256i, _mm256_loadu_si256 _mm256_set1_epi8 _mm256_xor_si256,
+            _mm256_unpacklo_epi8 _mm256_unpackhi_epi8 _mm256_unpacklo_epi16 _mm256_unpackhi_epi16);
+        plain_taps!(__m256i, _mm256_loadu_si256 _mm256_storeu_si256 _mm256_dpbusd_avx_epi32);
+    }
+
     impl Dot for AvxVnni {
         type Blocks = Pair;
-        const LANES: usize = 8;
+        type Half = Self;
         const TILE_ROWS: usize = 6;
-        type Sum = __m256i;
         type Row = __m256i;
         const ROW_BYTES: usize = 4;
         type Columns = __m256i;
@@ -205,12 +267,6 @@ mod x86 {
         fn run<O: DotOp>(self, op: O) {
             // SAFETY: the token proves that the instructions exist.
             unsafe { enter_avx_vnni(self, op) }
-        }
-
-        #[inline(always)]
-        fn zero(self) -> __m256i {
-            // SAFETY: the token proves that the instructions exist.
-            unsafe { _mm256_setzero_si256() }
         }
 
         #[inline(always)]
@@ -248,6 +304,11 @@ mod x86 {
             // SAFETY: the token proves that the instructions exist.
             unsafe { Pair::promised() }
         }
+
+        #[inline(always)]
+        fn half(self) -> Self {
+            self
+        }
     }
 
     /// Proof that AVX-512 with VNNI exists.
@@ -265,11 +326,34 @@ mod x86 {
         op.eval(d);
     }
 
+    impl Quad for Avx512Vnni {
+        quad_512!();
+    }
+
+    impl Taps for Avx512Vnni {
+        taps!(__m512i, _mm512_loadu_si512 _mm512_set1_epi8 _mm512_xor_si512,
+            _mm512_unpacklo_epi8 _mm512_unpackhi_epi8 _mm512_unpacklo_epi16 _mm512_unpackhi_epi16);
+        plain_taps!(__m512i, _mm512_loadu_si512 _mm512_storeu_si512 _mm512_dpbusd_epi32);
+    }
+
+    /// The same proof, for 256-bit vectors.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Avx512VnniHalf(());
+
+    impl Quad for Avx512VnniHalf {
+        quad_256!();
+    }
+
+    impl Taps for Avx512VnniHalf {
+        taps!(__m256i, _mm256_loadu_si256 _mm256_set1_epi8 _mm256_xor_si256,
+            _mm256_unpacklo_epi8 _mm256_unpackhi_epi8 _mm256_unpacklo_epi16 _mm256_unpackhi_epi16);
+        plain_taps!(__m256i, _mm256_loadu_si256 _mm256_storeu_si256 _mm256_dpbusd_epi32);
+    }
+
     impl Dot for Avx512Vnni {
         type Blocks = Single;
-        const LANES: usize = 16;
+        type Half = Avx512VnniHalf;
         const TILE_ROWS: usize = 12;
-        type Sum = __m512i;
         type Row = __m512i;
         const ROW_BYTES: usize = 4;
         type Columns = __m512i;
@@ -278,12 +362,6 @@ mod x86 {
         fn run<O: DotOp>(self, op: O) {
             // SAFETY: the token proves that the instructions exist.
             unsafe { enter_avx512_vnni(self, op) }
-        }
-
-        #[inline(always)]
-        fn zero(self) -> __m512i {
-            // SAFETY: the token proves that the instructions exist.
-            unsafe { _mm512_setzero_si512() }
         }
 
         #[inline(always)]
@@ -321,6 +399,11 @@ mod x86 {
             // SAFETY: the token proves that the instructions exist.
             unsafe { Single::promised() }
         }
+
+        #[inline(always)]
+        fn half(self) -> Avx512VnniHalf {
+            Avx512VnniHalf(())
+        }
     }
 }
 
@@ -330,19 +413,14 @@ use x86::{Avx512Vnni, AvxVnni};
 #[cfg(test)]
 impl Dot for crate::simd::Portable {
     type Blocks = Scalar;
-    const LANES: usize = 16;
+    type Half = Self;
     const TILE_ROWS: usize = 12;
-    type Sum = [i32; 16];
     type Row = [u8; 4];
     const ROW_BYTES: usize = 4;
     type Columns = [[i8; 4]; 16];
 
     fn run<O: DotOp>(self, op: O) {
         op.eval(self);
-    }
-
-    fn zero(self) -> [i32; 16] {
-        [0; 16]
     }
 
     unsafe fn prepare(self, from: *const u8, len: usize, flip: u8, to: *mut u8) {
@@ -371,7 +449,12 @@ impl Dot for crate::simd::Portable {
         // SAFETY: by the caller's promise.
         (0..16).for_each(|i| unsafe { *p.add(i) = sum[i] });
     }
+
     fn blocks(self) -> Scalar {
         Scalar
+    }
+
+    fn half(self) -> Self {
+        self
     }
 }

@@ -11,10 +11,12 @@ mod drive;
 mod epilogue;
 mod lanes;
 mod linear;
+mod narrow;
 mod nbits;
 mod pack;
 mod reference;
 mod spread;
+mod taps;
 #[cfg(test)]
 mod tests;
 mod tile;

@@ -3,13 +3,14 @@
 use std::array::from_fn;
 
 use super::lanes::{Dot, DotOp};
+use super::narrow::{Limits, copy_few};
 use super::pack::GROUP;
 use crate::gemm::PANEL;
 use crate::rows::RowTable;
 
 /// One tile's operands.
 #[derive(Clone, Copy)]
-pub(crate) struct TileArgs {
+pub(crate) struct TileArgs<'a> {
     /// First of the prepared rows.
     pub(crate) rows: *const u8,
     /// Bytes from one prepared row to the next.
@@ -19,11 +20,32 @@ pub(crate) struct TileArgs {
     pub(crate) b: *const i8,
     /// Bytes from one panel to the next.
     pub(crate) panel_stride: usize,
-    /// `[MR][NV * LANES]`.
-    pub(crate) sums: *mut i32,
+    /// `[NV * LANES]`: what the sums begin with.
+    pub(crate) base: *const i32,
+    pub(crate) output: TileOutput<'a>,
 }
 
-struct Tile<'a, const MR: usize, const NV: usize>(&'a TileArgs);
+/// Where a tile's results go.
+#[derive(Clone, Copy)]
+pub(crate) enum TileOutput<'a> {
+    /// The sums, `[MR][NV * LANES]`.
+    Sums(*mut i32),
+    Bytes(&'a TileBytes),
+}
+
+/// A tile of bytes.
+pub(crate) struct TileBytes {
+    pub(crate) to: *mut u8,
+    /// Bytes from one row to the next.
+    pub(crate) stride: usize,
+    /// Columns stored, at most those of the tile.
+    pub(crate) columns: usize,
+    /// Of the tile's columns: below 1.
+    pub(crate) scales: *const f64,
+    pub(crate) limits: Limits,
+}
+
+struct Tile<'a, const MR: usize, const NV: usize>(&'a TileArgs<'a>);
 
 impl<const MR: usize, const NV: usize> DotOp for Tile<'_, MR, NV> {
     #[inline(always)]
@@ -31,8 +53,9 @@ impl<const MR: usize, const NV: usize> DotOp for Tile<'_, MR, NV> {
         // SAFETY: the driver that fills `TileArgs` vouches for every range.
         unsafe {
             let acc = accumulate::<D, MR, NV>(d, self.0);
-            for (i, v) in (0..MR).flat_map(|i| (0..NV).map(move |v| (i, v))) {
-                d.store(self.0.sums.add((i * NV + v) * D::LANES), acc[i][v]);
+            match self.0.output {
+                TileOutput::Sums(sums) => store_sums(d, &acc, sums),
+                TileOutput::Bytes(bytes) => store_bytes(d, &acc, bytes),
             }
         }
     }
@@ -43,11 +66,11 @@ impl<const MR: usize, const NV: usize> DotOp for Tile<'_, MR, NV> {
 #[inline(always)]
 unsafe fn accumulate<D: Dot, const MR: usize, const NV: usize>(
     d: D,
-    t: &TileArgs,
+    t: &TileArgs<'_>,
 ) -> [[D::Sum; NV]; MR] {
     // SAFETY: see `Tile::eval`.
     unsafe {
-        let mut acc = [[d.zero(); NV]; MR];
+        let mut acc = [from_fn(|v| d.load_sum(t.base.add(v * D::LANES))); MR];
         let rows: [*const u8; MR] = from_fn(|i| t.rows.add(i * t.row_stride));
         let mut b = t.b;
         for k in 0..t.groups {
@@ -65,6 +88,97 @@ unsafe fn accumulate<D: Dot, const MR: usize, const NV: usize>(
         }
         acc
     }
+}
+
+/// Most rows of a tile.
+const ROWS: usize = 12;
+
+/// Evaluates an expression for every row of a tile. Written out row by row, since rows taken by an
+/// index that varies would go through memory.
+macro_rules! each_row {
+    ($mr:expr, $i:ident => $do:expr) => {
+        each_row!(@ $mr, $i, $do, 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    (@ $mr:expr, $i:ident, $do:expr, $($row:literal)*) => {$(
+        if $row < $mr {
+            const $i: usize = $row;
+            $do;
+        }
+    )*};
+}
+
+/// # Safety
+/// The tile is valid: see [`Tile::eval`].
+#[inline(always)]
+unsafe fn store_sums<D: Dot, const MR: usize, const NV: usize>(
+    d: D,
+    acc: &[[D::Sum; NV]; MR],
+    to: *mut i32,
+) {
+    each_row!(MR, I => {
+        // SAFETY: see `Tile::eval`.
+        unsafe {
+            d.store(to.add(I * NV * D::LANES), acc[I][0]);
+            if NV == 2 {
+                d.store(to.add((I * NV + 1) * D::LANES), acc[I][NV - 1]);
+            }
+        }
+    });
+}
+
+/// Stores requantised sums: two rows at a time, or four of a narrow tile.
+///
+/// # Safety
+/// The tile is valid: see [`Tile::eval`].
+#[inline(always)]
+unsafe fn store_bytes<D: Dot, const MR: usize, const NV: usize>(
+    d: D,
+    acc: &[[D::Sum; NV]; MR],
+    t: &TileBytes,
+) {
+    let width = NV * D::LANES;
+    let mut room = [[0u8; 2 * PANEL]; ROWS];
+    let whole = t.columns == width;
+    let (to, stride) =
+        if whole { (t.to, t.stride) } else { (room.as_flattened_mut().as_mut_ptr(), 2 * PANEL) };
+    let limits = t.limits;
+    let (first, second) = (t.scales, t.scales.wrapping_add(D::LANES));
+    each_row!(MR, I => {
+        if NV == 1 && I % 4 == 0 {
+            // SAFETY: see `Tile::eval`.
+            unsafe {
+                let sums = [
+                    acc[I][0],
+                    acc[const { row_or_last(I + 1, MR) }][0],
+                    acc[const { row_or_last(I + 2, MR) }][0],
+                    acc[const { row_or_last(I + 3, MR) }][0],
+                ];
+                let bytes = d.narrow::<false>(sums, [first; 4], &limits);
+                let row = |i: usize| to.add(row_or_last(i, MR) * stride);
+                d.store_quarters(bytes, [row(I), row(I + 1), row(I + 2), row(I + 3)]);
+            }
+        }
+        if NV == 2 && I % 2 == 0 {
+            // SAFETY: see `Tile::eval`.
+            unsafe {
+                let next = &acc[const { row_or_last(I + 1, MR) }];
+                let sums = [acc[I][0], acc[I][NV - 1], next[0], next[NV - 1]];
+                let bytes = d.narrow::<false>(sums, [first, second, first, second], &limits);
+                let next = to.add(row_or_last(I + 1, MR) * stride);
+                d.store_halves(bytes, [to.add(I * stride), next]);
+            }
+        }
+    });
+    if !whole {
+        for (i, row) in room.iter().enumerate().take(MR) {
+            // SAFETY: the tile has `columns` columns.
+            unsafe { copy_few(row.as_ptr(), t.to.add(i * t.stride), t.columns) };
+        }
+    }
+}
+
+const fn row_or_last(row: usize, rows: usize) -> usize {
+    if row < rows { row } else { rows - 1 }
 }
 
 /// Copies the rows of a tile into the form that tiles read, side by side.
@@ -102,7 +216,7 @@ pub(crate) fn widths<D: Dot>() -> &'static [usize] {
 
 /// Runs a tile of `rows` rows (at most `D::TILE_ROWS`) and `vectors` vectors of columns.
 #[inline(always)]
-pub(crate) fn run_tile<D: Dot>(d: D, rows: usize, vectors: usize, args: &TileArgs) {
+pub(crate) fn run_tile<D: Dot>(d: D, rows: usize, vectors: usize, args: &TileArgs<'_>) {
     match (rows, vectors) {
         (1, 2) => d.run(Tile::<1, 2>(args)),
         (2, 2) => d.run(Tile::<2, 2>(args)),
@@ -115,7 +229,7 @@ pub(crate) fn run_tile<D: Dot>(d: D, rows: usize, vectors: usize, args: &TileArg
 }
 
 /// The tiles that only 32 registers of 16 lanes can hold.
-fn wide_tile<D: Dot>(d: D, rows: usize, vectors: usize, args: &TileArgs) {
+fn wide_tile<D: Dot>(d: D, rows: usize, vectors: usize, args: &TileArgs<'_>) {
     assert!(D::LANES == PANEL, "tile of {rows} rows and {vectors} vectors");
     match (rows, vectors) {
         (7, 2) => d.run(Tile::<7, 2>(args)),
