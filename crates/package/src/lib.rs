@@ -39,7 +39,7 @@ pub use builder::PackageBuilder;
 pub use error::PackageError;
 pub use manifest::{
     Digest, EntryRecord, FORMAT_VERSION, GoldenRecord, Manifest, ModelConfig, NamedTensorRecord,
-    Provenance, ServingDefaults, Source, TensorRecord, Tolerance,
+    PrecisionName, Provenance, ServingDefaults, Source, TensorRecord, Tolerance,
 };
 pub use package::{Golden, Package};
 pub use signature::{DatatypeName, DimRecord, SignatureRecord, TensorSpecRecord};

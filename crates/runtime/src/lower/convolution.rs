@@ -13,11 +13,12 @@ use landfall_kernels::generic::{
 };
 use landfall_kernels::{
     Activation, Conv2d, Epilogue, RowsMut, RowsRef, Window2d, activate, average_pool, conv_planes,
-    conv2d, max_pool,
+    conv2d, conv2d_bf16, max_pool,
 };
-use landfall_tensor::{DType, Shape, Tensor};
+use landfall_tensor::{DType, Shape, Tensor, bf16};
 
 use super::activation::activation;
+use super::bf16::Choice;
 use super::types::{float_type, number_type};
 use super::{Lowered, Site};
 use crate::kernel::Io;
@@ -175,14 +176,12 @@ fn lower_conv(site: &Site<'_>, attributes: &Attributes<'_>) -> Result<Lowered, K
         (last, site.dtype(0)?, site.tensor(1).is_some(), image)
     {
         let conv = Conv2d { window, out_channels: outputs, groups };
-        let layout = if conv.is_depthwise() { "depthwise" } else { "conv_panels" };
-        let weights = site.packed(1, layout, |tensor| {
-            let mut out = vec![0f32; conv.packed_weights_len()];
-            conv.pack_weights(tensor.as_slice()?, &mut out);
-            Ok(Tensor::from_slice(Shape::from([out.len()]), &out)?)
-        })?;
-        let isa = site.target.cpu.isa().name();
-        return boxed(PackedConv { isa, conv, weights, activation: attributes.activation });
+        let choice = match conv.is_depthwise() {
+            true => Choice::f32(site, "a depthwise convolution is not a matrix product"),
+            false => Choice::of(site, conv.depth(), conv.group_outputs()),
+        };
+        let weights = packed(site, &conv, &choice)?;
+        return boxed(PackedConv { choice, conv, weights, activation: attributes.activation });
     }
     let conv = DirectConv {
         batch: x[0],
@@ -197,6 +196,23 @@ fn lower_conv(site: &Site<'_>, attributes: &Attributes<'_>) -> Result<Lowered, K
         return boxed(Planes { isa, conv, activation: attributes.activation });
     }
     boxed(Direct { conv, activation: attributes.activation })
+}
+
+/// The weights of a channels-last convolution in the layout of its kernel.
+fn packed(site: &Site<'_>, conv: &Conv2d, choice: &Choice) -> Result<Tensor, KernelError> {
+    if choice.is_bf16() {
+        return site.packed(1, "conv_panels_bf16", |tensor| {
+            let mut out = vec![bf16::ZERO; conv.packed_weights_bf16_len()];
+            conv.pack_weights_bf16(tensor.as_slice()?, &mut out);
+            Ok(Tensor::from_slice(Shape::from([out.len()]), &out)?)
+        });
+    }
+    let layout = if conv.is_depthwise() { "depthwise" } else { "conv_panels" };
+    site.packed(1, layout, |tensor| {
+        let mut out = vec![0f32; conv.packed_weights_len()];
+        conv.pack_weights(tensor.as_slice()?, &mut out);
+        Ok(Tensor::from_slice(Shape::from([out.len()]), &out)?)
+    })
 }
 
 /// Convolution of channels before pixels, with weights as they are.
@@ -227,7 +243,7 @@ impl Kernel for Planes {
 
 /// Channels-last convolution with packed weights.
 struct PackedConv {
-    isa: &'static str,
+    choice: Choice,
     conv: Conv2d,
     weights: Tensor,
     activation: Activation,
@@ -245,18 +261,23 @@ impl Kernel for PackedConv {
             activation: self.activation,
         };
         let (exec, out) = (io.exec, io.outputs[0].as_mut_slice::<f32>()?);
-        let weights = self.weights.as_slice()?;
-        conv2d(exec, &self.conv, input, weights, &epilogue, RowsMut { data: out, stride });
+        let out = RowsMut { data: out, stride };
+        if self.choice.is_bf16() {
+            conv2d_bf16(exec, &self.conv, input, self.weights.as_slice()?, &epilogue, out);
+        } else {
+            conv2d(exec, &self.conv, input, self.weights.as_slice()?, &epilogue, out);
+        }
         Ok(())
     }
 
     fn info(&self) -> KernelInfo {
-        let kernel = match &self.conv {
-            conv if conv.is_depthwise() => "depthwise_f32",
-            conv if conv.window.taps() == 1 => "conv1x1_gemm_f32",
-            _ => "conv_implicit_gemm_f32",
-        };
-        KernelInfo { kernel, isa: self.isa, precision: "f32", reason: String::new() }
+        match &self.conv {
+            conv if conv.is_depthwise() => self.choice.info("depthwise_f32", ""),
+            conv if conv.window.taps() == 1 => {
+                self.choice.info("conv1x1_gemm_f32", "conv1x1_gemm_bf16")
+            }
+            _ => self.choice.info("conv_implicit_gemm_f32", "conv_implicit_gemm_bf16"),
+        }
     }
 }
 
