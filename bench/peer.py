@@ -14,11 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
+# What OpenVINO calls each precision.
+PRECISIONS = {"f32": "f32", "bf16": "bf16"}
 
-def onnxruntime_runner(model: str, inputs: dict, threads: int) -> Callable:
+def onnxruntime_runner(model: str, inputs: dict, threads: int, precision: str) -> Callable:
     """Returns a function that runs the model once under ONNX Runtime, all optimisations on."""
     import onnxruntime
 
+    if precision != "f32":
+        raise SystemExit(f"onnxruntime has no {precision} option on a CPU")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -28,19 +32,23 @@ def onnxruntime_runner(model: str, inputs: dict, threads: int) -> Callable:
     return lambda: session.run(None, feed)
 
 
-def openvino_runner(model: str, inputs: dict, threads: int) -> Callable:
-    """Returns a function that runs the model once under OpenVINO, in FP32."""
+def openvino_runner(model: str, inputs: dict, threads: int, precision: str) -> Callable:
+    """Returns a function that runs the model once under OpenVINO, in FP32 or BF16."""
     import openvino
 
     settings = {
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
     }
     network = openvino.Core().read_model(model)
     network.reshape({name: list(array.shape) for name, array in inputs.items()})
-    request = openvino.compile_model(network, "CPU", settings).create_infer_request()
+    compiled = openvino.compile_model(network, "CPU", settings)
+    ran = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    if ran != PRECISIONS[precision]:
+        raise SystemExit(f"openvino runs in {ran} where {precision} was asked for")
+    request = compiled.create_infer_request()
     return lambda: request.infer(inputs, share_inputs=True, share_outputs=True)
 
 
@@ -59,19 +67,20 @@ def measure(run: Callable, seconds: float) -> list[float]:
     return times
 
 
-def report(engine: str, model: Path, inputs: dict, threads: int, seconds: float) -> dict:
+def report(arguments: argparse.Namespace, inputs: dict) -> dict:
     """Loads and times the model."""
+    engine, model, threads = arguments.engine, arguments.model, arguments.threads
     start = time.perf_counter()
-    run = RUNNERS[engine](str(model), inputs, threads)
+    run = RUNNERS[engine](str(model), inputs, threads, arguments.precision)
     load_ms = (time.perf_counter() - start) * 1e3
-    times = measure(run, seconds)
+    times = measure(run, arguments.seconds)
     batch = next(iter(inputs.values())).shape[0]
     p50 = statistics.median(times)
     return {
         "model": str(model),
         "batch": batch,
         "threads": threads,
-        "precision": "f32",
+        "precision": arguments.precision,
         "iterations": len(times),
         "load_ms": load_ms,
         "latency_ms": {
@@ -95,11 +104,11 @@ def main() -> None:
     parser.add_argument("inputs", type=Path, help="NPZ archive named as the model's inputs")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--precision", choices=PRECISIONS, default="f32")
     arguments = parser.parse_args()
     with np.load(arguments.inputs) as archive:
         inputs = dict(archive)
-    found = report(arguments.engine, arguments.model, inputs, arguments.threads, arguments.seconds)
-    print(json.dumps(found))
+    print(json.dumps(report(arguments, inputs)))
 
 
 if __name__ == "__main__":

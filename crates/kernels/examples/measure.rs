@@ -78,6 +78,7 @@ fn products(exec: Exec<'_>, peak: f64) {
             let out = RowsMut { data: &mut out, stride: n };
             gemm(exec, m, left, b, &Epilogue::default(), out);
         });
+        report_bf16(exec, peak, (m, k, n));
     }
     for (batch, m, k, n, t) in [(12, 128, 32, 128, true), (12, 128, 128, 32, false)] {
         let (a, b) = (data(batch * m * k), data(batch * k * n));
@@ -91,6 +92,19 @@ fn products(exec: Exec<'_>, peak: f64) {
             matmul(exec, &shape, &a, &b, None, Activation::None, &mut out);
         });
     }
+}
+
+fn report_bf16(exec: Exec<'_>, peak: f64, (m, k, n): (usize, usize, usize)) {
+    let (a, b) = (data(m * k), data(k * n));
+    let mut packed = vec![landfall_tensor::bf16::ZERO; packed_bf16_len(k, n)];
+    pack_bf16(&b, MatrixLayout::k_by_n(k, n), &mut packed);
+    let mut out = vec![0.0; m * n];
+    let b = PackedBf16::new(&packed, k, n).unwrap();
+    report(&format!("bf16 gemm {m}x{k}x{n}"), 2.0 * (m * k * n) as f64, peak, || {
+        let left = RowsRef { data: &a, stride: k };
+        let out = RowsMut { data: &mut out, stride: n };
+        gemm_bf16(exec, m, left, b, &Epilogue::default(), out);
+    });
 }
 
 fn convolutions(exec: Exec<'_>, peak: f64) {

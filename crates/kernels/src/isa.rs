@@ -84,6 +84,7 @@ impl fmt::Display for Isa {
 pub struct Cpu {
     isa: Isa,
     avx_vnni: bool,
+    bf16: bool,
     caches: CacheSizes,
 }
 
@@ -126,6 +127,11 @@ impl Cpu {
         format!("{processor}-{}-{}K-{}K", self.isa, l1_bytes >> 10, l2_bytes >> 10)
     }
 
+    /// Whether AVX512_BF16 (dot products of bf16 pairs) may be used; never below [`Isa::Vnni`].
+    pub fn has_bf16(self) -> bool {
+        self.bf16
+    }
+
     /// Cache sizes of one core.
     pub fn caches(self) -> CacheSizes {
         self.caches
@@ -133,7 +139,8 @@ impl Cpu {
 
     fn proved(isa: Isa) -> Cpu {
         let avx_vnni = isa >= Isa::Avx2 && has_avx_vnni();
-        Cpu { isa, avx_vnni, caches: CacheSizes::detect() }
+        let bf16 = isa >= Isa::Vnni && has_avx512_bf16();
+        Cpu { isa, avx_vnni, bf16, caches: CacheSizes::detect() }
     }
 }
 
@@ -186,6 +193,16 @@ fn has_avx_vnni() -> bool {
 
 #[cfg(not(target_arch = "x86_64"))]
 fn has_avx_vnni() -> bool {
+    false
+}
+
+#[cfg(target_arch = "x86_64")]
+fn has_avx512_bf16() -> bool {
+    std::arch::is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_avx512_bf16() -> bool {
     false
 }
 

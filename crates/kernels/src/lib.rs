@@ -49,12 +49,13 @@ pub use attention::{
 };
 pub use cache::CacheSizes;
 pub use conv::{
-    Conv2d, ConvAlgorithm, TransposedConv, Window2d, average_pool, conv_planes, conv2d, conv2d_by,
+    Conv2d, ConvAlgorithm, TransposedConv, Window2d, average_pool, conv_planes, conv2d, conv2d_bf16,
+    conv2d_by,
     global_average_pool, max_pool, transposed_conv,
 };
 pub use gemm::{
-    Epilogue, MatMul, MatrixLayout, PANEL, PackedB, RowsMut, RowsRef, gemm, matmul, pack_b,
-    packed_b_len, unpack_b,
+    Epilogue, MatMul, MatrixLayout, PANEL, PackedB, PackedBf16, RowsMut, RowsRef, gemm, gemm_bf16,
+    matmul, pack_b, pack_bf16, packed_b_len, packed_bf16_len, unpack_b,
 };
 pub use isa::{Cpu, Isa, IsaError};
 pub(crate) use math::erf_f64;

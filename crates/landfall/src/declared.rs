@@ -76,10 +76,12 @@ pub fn beside(model: &Path, signature: &Signature) -> Result<Declared> {
     if let Some(file) = &settings {
         let config = read_model_file(file)?;
         declared.steps = steps(file, &config.preprocess, &config.postprocess, signature)?;
+        declared.serving.precision = config.precision;
     }
     let Some(manifest) = manifest_beside(model) else { return Ok(declared) };
     let config = read_manifest(&manifest)?;
-    declared.serving = config.serving;
+    let precision = declared.serving.precision.or(config.serving.precision);
+    declared.serving = ServingDefaults { precision, ..config.serving };
     if let Some(steps) = steps(&manifest, &config.preprocess, &config.postprocess, signature)? {
         ensure!(
             declared.steps.is_none(),

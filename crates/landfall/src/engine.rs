@@ -16,7 +16,7 @@ use landfall_optimize::{Evaluate, Report};
 use landfall_package::{Package, ServingDefaults};
 use landfall_predict::pipeline::{Limits, Pipeline};
 use landfall_runtime::{Cpu, Evaluator, Isa, Model, Options};
-use landfall_tensor::{Buffer, FileAccess, Tensor};
+use landfall_tensor::{Buffer, FileAccess, Precision, Tensor};
 
 pub use assets::AssetFolder;
 pub use content::located;
@@ -33,6 +33,8 @@ pub struct EngineOptions {
     pub cpu: Cpu,
     /// Threads that one run uses.
     pub threads: usize,
+    /// The precision asked for; `None` for what the model's author declared, or else f32.
+    pub precision: Option<Precision>,
     /// Whether the number of threads that the model's author declared wins.
     pub prefer_declared_threads: bool,
     /// Whether the optimiser runs.
@@ -59,6 +61,7 @@ impl EngineOptions {
         Ok(EngineOptions {
             cpu,
             threads,
+            precision: None,
             prefer_declared_threads: false,
             optimize: true,
             files: FileAccess::default(),
@@ -71,17 +74,24 @@ impl EngineOptions {
         Options {
             cpu: self.cpu,
             threads: self.threads,
+            precision: self.precision.unwrap_or_default(),
             memory_limit_bytes: self.run_memory_bytes,
             ..Options::default()
         }
     }
 
     /// How to compile a model with declared serving defaults.
-    fn declared_runtime(&self, serving: &ServingDefaults) -> Options {
+    pub fn declared_runtime(&self, serving: &ServingDefaults) -> Options {
         let declared = serving.threads.filter(|_| self.prefer_declared_threads);
         let threads = declared.map_or(self.threads, |threads| threads.clamp(1, cores()));
-        Options { threads, ..self.runtime() }
+        let precision = self.precision.unwrap_or_else(|| declared_precision(serving));
+        Options { threads, precision, ..self.runtime() }
     }
+}
+
+/// The precision that a model's author declares.
+pub fn declared_precision(serving: &ServingDefaults) -> Precision {
+    serving.precision.map_or(Precision::F32, |declared| declared.0)
 }
 
 /// A model's graph, ready to compile or to package.
@@ -179,10 +189,13 @@ impl Opened {
     }
 }
 
-/// Opens a model file, compiles it, and for a package checks its golden cases.
+/// Opens a model file, compiles it, and for a package checks its golden cases, unless another
+/// precision is asked for than the package was made for.
 pub fn open(path: &Path, options: &EngineOptions) -> Result<Opened> {
     let opened = open_unchecked(path, options)?;
-    if let Some(package) = &opened.package {
+    // What is expected comes from arithmetic of the declared precision.
+    let is_declared = opened.model.precision() == declared_precision(&opened.serving);
+    if let Some(package) = opened.package.as_ref().filter(|_| is_declared) {
         let cases = package.golden().with_context(|| path.display().to_string())?;
         check_golden(&opened, &cases).with_context(|| path.display().to_string())?;
     }

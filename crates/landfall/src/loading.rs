@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use landfall_predict::{Executable, LoadedModel, Steps};
-use landfall_tensor::FileAccess;
+use landfall_tensor::{FileAccess, Precision};
 
 use crate::config::ModelFile;
 use crate::engine::{self, EngineOptions, Opened};
@@ -56,11 +56,36 @@ impl OpenModel for ModelFiles {
         let opened = EngineOptions::from_environment(threads.max(1)).and_then(|options| {
             let prefer_declared_threads = config.threads == 0;
             let run_memory_bytes = settings.run_memory_bytes();
-            let options =
-                EngineOptions { prefer_declared_threads, files, run_memory_bytes, ..options };
+            let precision = settings.precision.map(|name| name.0);
+            let options = EngineOptions {
+                precision,
+                prefer_declared_threads,
+                files,
+                run_memory_bytes,
+                ..options
+            };
             engine::open(path, &options)
         });
         loaded(opened.map_err(|error| format!("{error:#}"))?, settings)
+    }
+}
+
+/// Opens with a precision that wins over every model's settings, if one is given.
+pub struct WithPrecision {
+    /// What opens.
+    pub opener: Arc<dyn OpenModel>,
+    /// The precision.
+    pub precision: Option<Precision>,
+}
+
+impl OpenModel for WithPrecision {
+    fn open(
+        &self,
+        path: &Path,
+        files: FileAccess,
+        settings: &ModelFile,
+    ) -> Result<LoadedModel, String> {
+        self.opener.open(path, files, &settings.with_precision(self.precision))
     }
 }
 

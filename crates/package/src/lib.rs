@@ -39,7 +39,8 @@ pub use builder::PackageBuilder;
 pub use error::PackageError;
 pub use manifest::{
     Digest, EntryRecord, FORMAT_VERSION, GoldenRecord, Manifest, ModelConfig, NamedTensorRecord,
-    Provenance, ServingDefaults, Source, StepChoice, TensorRecord, Tolerance, TuningRecord,
+    PrecisionName, Provenance, ServingDefaults, Source, StepChoice, TensorRecord, Tolerance,
+    TuningRecord,
 };
 pub use package::{Golden, Package};
 pub use signature::{DatatypeName, DimRecord, SignatureRecord, TensorSpecRecord};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use landfall_graph::Signature;
+use landfall_tensor::Precision;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::PackageError;
@@ -88,6 +89,27 @@ pub struct ServingDefaults {
     /// Threads that one run uses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
+    /// The precision of matrix products and convolutions: what packed weights are made for and
+    /// golden outputs come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<PrecisionName>,
+}
+
+/// A precision under its name, such as `bf16`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PrecisionName(pub Precision);
+
+impl Serialize for PrecisionName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for PrecisionName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PrecisionName, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map(PrecisionName).map_err(serde::de::Error::custom)
+    }
 }
 
 /// The fastest ways found to run the steps of a model on one kind of processor.

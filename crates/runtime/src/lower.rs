@@ -2,6 +2,7 @@
 
 mod activation;
 mod attention;
+mod bf16;
 mod classical;
 mod control;
 mod convolution;
@@ -41,7 +42,7 @@ use landfall_graph::infer::Fact;
 use landfall_graph::text::print_op;
 use landfall_graph::{Op, ValueId};
 use landfall_kernels::Cpu;
-use landfall_tensor::{Buffer, DType, Shape, Tensor};
+use landfall_tensor::{Buffer, DType, Precision, Shape, Tensor};
 
 use crate::program::{BodyCache, Limits};
 use crate::weights::WeightCache;
@@ -64,6 +65,8 @@ pub(crate) struct Target {
     pub(crate) cpu: Cpu,
     /// Threads that a run may use.
     pub(crate) threads: usize,
+    /// The precision of products' operands.
+    pub(crate) precision: Precision,
     /// Packed weights, shared by every plan of a model.
     pub(crate) weights: Arc<WeightCache>,
     /// Compiled bodies, shared by every plan of a model.
@@ -77,15 +80,16 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// A target for a graph that is nobody's body.
+    /// A target for a graph that is nobody's body, in f32.
     pub(crate) fn new(cpu: Cpu, threads: usize, limits: Limits) -> Target {
-        let (weights, bodies) = (Arc::default(), Arc::default());
-        Target { cpu, threads, weights, bodies, tuning: None, limits, depth: 0 }
+        let (weights, bodies, precision) = (Arc::default(), Arc::default(), Precision::F32);
+        Target { cpu, threads, precision, weights, bodies, tuning: None, limits, depth: 0 }
     }
 
     /// The same for a body: its constants are its own.
     pub(crate) fn nested(&self) -> Target {
-        Target { depth: self.depth + 1, ..Target::new(self.cpu, self.threads, self.limits) }
+        let (depth, precision) = (self.depth + 1, self.precision);
+        Target { depth, precision, ..Target::new(self.cpu, self.threads, self.limits) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use landfall_graph::{DimSpec, Graph, Signature, VerifyError};
 use landfall_kernels::{Cpu, Exec, Pool};
-use landfall_tensor::{Shape, Tensor, TensorError, TensorView};
+use landfall_tensor::{Precision, Shape, Tensor, TensorError, TensorView};
 
 use crate::execute::Observer;
 use crate::lower::Target;
@@ -20,6 +20,8 @@ pub struct Options {
     pub cpu: Cpu,
     /// Threads that one run uses.
     pub threads: usize,
+    /// The precision of the operands of matrix products and convolutions with constant weights.
+    pub precision: Precision,
     /// Plans kept, one for each set of input shapes; the least recently used goes first.
     pub max_plans: usize,
     /// Working memory that one run may use, in bytes.
@@ -33,6 +35,7 @@ impl Default for Options {
         Options {
             cpu: Cpu::detect(),
             threads: 1,
+            precision: Precision::F32,
             max_plans: 32,
             memory_limit_bytes: 16 << 30,
             tuning: None,
@@ -68,6 +71,7 @@ impl Model {
         let target = Target {
             weights: Arc::new(WeightCache::given(packed)),
             tuning: options.tuning.clone(),
+            precision: options.precision,
             ..Target::new(options.cpu, options.threads.max(1), limits)
         };
         let threads = target.threads;
@@ -110,6 +114,11 @@ impl Model {
     /// The graph that runs.
     pub fn graph(&self) -> &Graph {
         &self.program.graph
+    }
+
+    /// The precision it was compiled for.
+    pub fn precision(&self) -> Precision {
+        self.program.target.precision
     }
 
     /// Every constant that the plans made so far read in a kernel's own layout, by a key that is

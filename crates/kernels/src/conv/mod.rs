@@ -20,10 +20,12 @@ pub use window::Window2d;
 
 use std::ops::Range;
 
+use half::bf16;
 use rows::WindowRows;
 
 use crate::gemm::{
-    Epilogue, Extents, PANEL, Product, Right, RowsMut, grid, packed_b_len, run, run_part,
+    Epilogue, Extents, PANEL, Product, Right, RowsMut, grid, pack_bf16_with, packed_b_len,
+    packed_bf16_len, run, run_part,
 };
 use crate::rows::DenseRows;
 use crate::{Exec, parallel};
@@ -80,6 +82,31 @@ impl Conv2d {
         self.groups * packed_b_len(self.depth(), self.group_outputs())
     }
 
+    /// Elements of the weights packed in bf16.
+    pub fn packed_weights_bf16_len(&self) -> usize {
+        self.groups * packed_bf16_len(self.depth(), self.group_outputs())
+    }
+
+    /// Packs weights as [`Conv2d::pack_weights`] does those that are not depthwise, in bf16.
+    ///
+    /// # Panics
+    /// If a slice has the wrong length.
+    pub fn pack_weights_bf16(&self, weights: &[f32], out: &mut [bf16]) {
+        let (taps, depth, outputs) = (self.window.taps(), self.depth(), self.group_outputs());
+        assert_eq!(weights.len(), self.out_channels * depth, "weights of the wrong length");
+        assert_eq!(out.len(), self.packed_weights_bf16_len(), "packed weights' length");
+        if weights.is_empty() {
+            return;
+        }
+        let channels = self.group_channels();
+        let groups = weights.chunks_exact(outputs * depth);
+        for (weights, out) in groups.zip(out.chunks_exact_mut(packed_bf16_len(depth, outputs))) {
+            // Element (tap, channel) of an output, which holds its channels first.
+            let at = |k: usize, n: usize| weights[n * depth + k % channels * taps + k / channels];
+            pack_bf16_with(depth, outputs, at, out);
+        }
+    }
+
     /// Packs weights `[out_channels, channels / groups, kernel height, kernel width]`: for each
     /// group a packed matrix of depth (tap, channel); depthwise, `[taps, channels]`.
     ///
@@ -126,36 +153,76 @@ pub fn conv2d(
     mut out: RowsMut<'_>,
 ) {
     assert_eq!(weights.len(), conv.packed_weights_len(), "packed weights of the wrong length");
-    assert_eq!(input.len(), conv.window.input_len(), "input of the wrong length");
     if conv.is_depthwise() {
+        assert_eq!(input.len(), conv.window.input_len(), "input of the wrong length");
         depthwise::run(exec, conv, input, weights, epilogue, &mut out);
         return;
     }
-    let right = Right::Packed(weights.as_ptr());
+    let group = packed_b_len(conv.depth(), conv.group_outputs());
+    let right = |index: usize| Right::Packed(weights[index * group..].as_ptr());
+    products(exec, conv, input, &right, epilogue, &mut out);
+}
+
+/// The same with the products' operands in bf16 and weights packed by
+/// [`Conv2d::pack_weights_bf16`]: the arithmetic of [`gemm_bf16`](crate::gemm_bf16).
+///
+/// # Panics
+/// If an operand is shorter than its shape, or the convolution is depthwise.
+pub fn conv2d_bf16(
+    exec: Exec<'_>,
+    conv: &Conv2d,
+    input: &[f32],
+    weights: &[bf16],
+    epilogue: &Epilogue<'_>,
+    mut out: RowsMut<'_>,
+) {
+    assert_eq!(weights.len(), conv.packed_weights_bf16_len(), "packed weights' length");
+    assert!(!conv.is_depthwise(), "a depthwise convolution is no matrix product");
+    let group = packed_bf16_len(conv.depth(), conv.group_outputs());
+    let right = |index: usize| Right::PackedBf16(weights[index * group..].as_ptr());
+    products(exec, conv, input, &right, epilogue, &mut out);
+}
+
+/// A convolution as matrix products; `right` gives each group's packed weights.
+fn products(
+    exec: Exec<'_>,
+    conv: &Conv2d,
+    input: &[f32],
+    right: &(dyn Fn(usize) -> Right + Sync),
+    epilogue: &Epilogue<'_>,
+    out: &mut RowsMut<'_>,
+) {
+    assert_eq!(input.len(), conv.window.input_len(), "input of the wrong length");
     if conv.is_dense() {
         let channels = conv.window.channels;
         let rows = DenseRows::new(input, conv.window.positions(), channels, channels);
-        run(exec, &epilogue.product(&rows, right, conv.out_channels, &mut out));
+        run(exec, &epilogue.product(&rows, right(0), conv.out_channels, out));
         return;
     }
     let rows = WindowRows::new(input, conv.window, 0..conv.window.channels, 0, 1);
-    let whole = epilogue.product(&rows, right, conv.out_channels, &mut out);
+    let whole = epilogue.product(&rows, right(0), conv.out_channels, out);
     if conv.groups == 1 {
         run(exec, &whole);
     } else {
-        run_groups(exec, conv, input, weights, &whole);
+        run_groups(exec, conv, input, right, &whole);
     }
 }
 
 /// Computes every group's columns of `whole`. Threads share the positions rather than the groups as
 /// far as that is as even: what follows reads whole positions, and groups may meet in a cache line.
-fn run_groups(exec: Exec<'_>, conv: &Conv2d, input: &[f32], weights: &[f32], whole: &Product<'_>) {
+fn run_groups(
+    exec: Exec<'_>,
+    conv: &Conv2d,
+    input: &[f32],
+    right: &(dyn Fn(usize) -> Right + Sync),
+    whole: &Product<'_>,
+) {
     let (positions, channels) = (conv.window.positions(), conv.group_channels());
     let (outputs, packed) =
         (conv.group_outputs(), packed_b_len(conv.depth(), conv.group_outputs()));
     let one = |group: usize, positions: Range<usize>| {
         let range = group * channels..(group + 1) * channels;
-        let right = Right::Packed(weights[group * packed..].as_ptr());
+        let right = right(group);
         let columns = whole.columns(group * outputs, outputs);
         let panels = 0..outputs.div_ceil(PANEL);
         if conv.is_pointwise() && !positions.is_empty() {

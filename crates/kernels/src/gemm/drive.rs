@@ -8,6 +8,7 @@
 
 use std::ops::Range;
 
+use super::bf16;
 use super::pack::{MatrixLayout, PANEL, pack_panels};
 use super::tile::{Finish, TileArgs, needed, run_tile, widths};
 use crate::math::{ActivateTile, Activation};
@@ -20,8 +21,17 @@ use crate::{CacheSizes, Cpu, Exec, parallel, scratch};
 pub(crate) enum Right {
     /// Panels.
     Packed(*const f32),
+    /// Panels of bf16 pairs: the product has operands in bf16.
+    PackedBf16(*const bf16::Element),
     /// A matrix known only now, packed block by block by whoever needs it.
     Strided { start: *const f32, k_stride: usize, n_stride: usize },
+}
+
+impl Right {
+    /// Elements of depth that one lane multiplies at a time.
+    fn elements_per_lane(&self) -> usize {
+        if let Right::PackedBf16(_) = self { bf16::PAIR } else { 1 }
+    }
 }
 
 /// One matrix product: raw operands that its makers have checked.
@@ -96,10 +106,11 @@ pub(crate) fn run(exec: Exec<'_>, product: &Product<'_>) {
     if m == 0 || panels == 0 {
         return;
     }
-    let cost = m.saturating_mul(k).saturating_mul(product.n) / 8;
+    let depth = k.div_ceil(product.right.elements_per_lane());
+    let cost = m.saturating_mul(depth).saturating_mul(product.n) / 8;
     let threads = parallel::useful_parts(exec, cost, m * panels);
     let apart = product.has_panels_apart();
-    let grid = grid(threads, Extents { rows: m, panels, depth: k, apart });
+    let grid = grid(threads, Extents { rows: m, panels, depth, apart });
     exec.pool.run(grid.row_parts * grid.panel_parts, &|part| {
         let rows = parallel::share(m, grid.row_parts, part / grid.panel_parts);
         let panels = parallel::share(panels, grid.panel_parts, part % grid.panel_parts);
@@ -109,9 +120,16 @@ pub(crate) fn run(exec: Exec<'_>, product: &Product<'_>) {
 
 /// Computes one rectangle of the output on this thread.
 pub(crate) fn run_part(cpu: Cpu, product: &Product<'_>, rows: Range<usize>, panels: Range<usize>) {
+    if rows.is_empty() || panels.is_empty() {
+        return;
+    }
+    if let Right::PackedBf16(right) = product.right {
+        bf16::run_part(cpu, product, right, rows, panels);
+        return;
+    }
     let part =
         Part { product, rows: rows.clone(), panels: panels.clone(), cpu, caches: cpu.caches() };
-    if !rows.is_empty() && !panels.is_empty() && dispatch(cpu, part).is_none() {
+    if dispatch(cpu, part).is_none() {
         super::reference::run_part(product, rows, panels);
     }
 }
@@ -143,6 +161,7 @@ impl SimdOp for Part<'_> {
                     let b = unsafe { start.add(block.start * k * PANEL) };
                     self.run_columns(s, block, b, depth_blocks);
                 }
+                Right::PackedBf16(_) => unreachable!("products in bf16 have a driver of their own"),
                 Right::Strided { start, k_stride, n_stride } => {
                     let layout = MatrixLayout { k, n: self.product.n, k_stride, n_stride };
                     scratch::with(block.len() * k * PANEL, |packed: &mut [f32]| {

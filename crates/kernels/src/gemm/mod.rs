@@ -1,5 +1,6 @@
 //! f32 matrix products `out[M, N] = activation(a[M, K] · b[K, N] + bias[N] + residual[M, N])`.
 
+mod bf16;
 mod drive;
 mod pack;
 mod reference;
@@ -7,6 +8,8 @@ mod reference;
 mod tests;
 mod tile;
 
+pub(crate) use bf16::pack_bf16_with;
+pub use bf16::{PackedBf16, gemm_bf16, pack_bf16, packed_bf16_len};
 pub(crate) use drive::{Extents, Product, Right, grid, run, run_part};
 pub use pack::{MatrixLayout, PANEL, PackedB, pack_b, packed_b_len, unpack_b};
 pub(crate) use tile::{Finish, widths};

@@ -100,7 +100,7 @@ unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize>(
 /// # Safety
 /// The epilogue's operands reach row `row` and `cols` columns.
 #[inline(always)]
-unsafe fn finish_row<S: Simd, const NV: usize>(
+pub(super) unsafe fn finish_row<S: Simd, const NV: usize>(
     s: S,
     finish: &Finish,
     row: usize,
@@ -128,7 +128,11 @@ unsafe fn finish_row<S: Simd, const NV: usize>(
 /// # Safety
 /// `cols` elements are readable.
 #[inline(always)]
-unsafe fn load_row<S: Simd, const NV: usize>(s: S, p: *const f32, cols: usize) -> [S::F; NV] {
+pub(super) unsafe fn load_row<S: Simd, const NV: usize>(
+    s: S,
+    p: *const f32,
+    cols: usize,
+) -> [S::F; NV] {
     // SAFETY: `cols` elements are readable.
     unsafe {
         if cols == NV * S::LANES {
@@ -145,7 +149,12 @@ unsafe fn load_row<S: Simd, const NV: usize>(s: S, p: *const f32, cols: usize) -
 /// # Safety
 /// `cols` elements are writable.
 #[inline(always)]
-unsafe fn store_row<S: Simd, const NV: usize>(s: S, p: *mut f32, cols: usize, row: &[S::F; NV]) {
+pub(super) unsafe fn store_row<S: Simd, const NV: usize>(
+    s: S,
+    p: *mut f32,
+    cols: usize,
+    row: &[S::F; NV],
+) {
     // SAFETY: `cols` elements are writable.
     unsafe {
         if cols == NV * S::LANES {

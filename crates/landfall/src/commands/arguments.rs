@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use landfall_tensor::Precision;
+
 use crate::config::MAX_THREADS;
 
 /// A number from 1.
@@ -14,6 +16,11 @@ pub(super) fn positive(text: &str) -> Result<usize, String> {
 pub(super) fn threads(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|&number| number <= MAX_THREADS);
     number.ok_or_else(|| format!("expected a number from 0 to {MAX_THREADS}, found '{text}'"))
+}
+
+/// The precision of matrix products and convolutions.
+pub(super) fn precision(text: &str) -> Result<Precision, String> {
+    text.parse()
 }
 
 /// A number of threads that are wanted for sure.
@@ -47,6 +54,8 @@ mod tests {
         for text in ["0", "1025", "two"] {
             assert!(workers(text).unwrap_err().contains("1 to 1024"), "{text}");
         }
+        assert_eq!(precision("bf16"), Ok(Precision::Bf16));
+        assert!(precision("auto").unwrap_err().contains("f32 or bf16"));
         assert!(positive("0").unwrap_err().contains("from 1"));
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
         for text in ["NaN", "inf", "-1", "1e300", "soon"] {

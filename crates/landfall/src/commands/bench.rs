@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use landfall_runtime::Model;
-use landfall_tensor::{Shape, Tensor, TensorView};
+use landfall_tensor::{Precision, Shape, Tensor, TensorView};
 use serde::Serialize;
 
 use super::Failure;
-use super::arguments::{positive, seconds, threads};
+use super::arguments::{positive, precision, seconds, threads};
 use super::output::print;
 use crate::engine::{self, EngineOptions};
 use crate::sample::{self, Extents, is_length, parse_extent};
@@ -55,9 +55,10 @@ pub(super) struct BenchArguments {
     /// Threads of one run; 0 for one per core
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
-    /// Precision of the arithmetic
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
-    precision: Precision,
+    /// Precision of matrix products and convolutions: f32 or bf16 [default: what the model's author
+    /// declares, or f32]
+    #[arg(long, value_name = "NAME", value_parser = precision)]
+    precision: Option<Precision>,
     /// Runs to measure, in place of a time
     #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = positive)]
     iterations: Option<usize>,
@@ -72,20 +73,13 @@ pub(super) struct BenchArguments {
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Precision {
-    /// As the model says
-    F32,
-}
-
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
 struct Figures {
     model: String,
     batch: usize,
     threads: usize,
-    precision: Precision,
+    precision: &'static str,
     isa: &'static str,
     iterations: usize,
     load_ms: f64,
@@ -120,7 +114,10 @@ fn measured(arguments: &BenchArguments) -> Result<Figures> {
         arguments.iterations.is_some() || arguments.seconds > Duration::ZERO,
         "--seconds: expected above 0"
     );
-    let options = EngineOptions::from_environment(arguments.threads)?;
+    let options = EngineOptions {
+        precision: arguments.precision,
+        ..EngineOptions::from_environment(arguments.threads)?
+    };
     let begun = Instant::now();
     let model = engine::open_unchecked(&arguments.model, &options)?.model;
     let opened = begun.elapsed();
@@ -143,7 +140,7 @@ fn measured(arguments: &BenchArguments) -> Result<Figures> {
         model: name,
         batch: arguments.batch,
         threads: options.threads,
-        precision: arguments.precision,
+        precision: model.precision().name(),
         isa: options.cpu.isa().name(),
         iterations: times.len(),
         load_ms: load.as_secs_f64() * 1e3,
@@ -215,11 +212,12 @@ fn report(figures: &Figures) -> String {
     let latency = &figures.latency_ms;
     let threads = figures.threads;
     text.push_str(&format!(
-        "  machine     {}, {threads} thread{}\n  load        {:.1} ms\n  \
+        "  machine     {}, {threads} thread{}, {}\n  load        {:.1} ms\n  \
          latency     p50 {:.4} ms, p90 {:.4}, p99 {:.4}, min {:.4} ({} runs)\n  \
          throughput  {:.1} rows/s\n",
         figures.isa,
         if threads == 1 { "" } else { "s" },
+        figures.precision,
         figures.load_ms,
         latency.p50,
         latency.p90,

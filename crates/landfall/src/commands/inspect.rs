@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use landfall_package::{Package, PackageError};
+use landfall_tensor::Precision;
 
 use super::Failure;
-use super::arguments::threads;
+use super::arguments::{precision, threads};
 use super::output::print;
 use crate::engine::{EngineOptions, FileKind, located};
 use crate::sample::{Extents, parse_extent};
@@ -36,6 +37,10 @@ pub(super) struct InspectArguments {
     /// Threads to plan for; 0 for one per core
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
+    /// Precision of matrix products and convolutions: f32 or bf16 [default: what the model's author
+    /// declares, or f32]
+    #[arg(long, value_name = "NAME", value_parser = precision)]
+    precision: Option<Precision>,
     /// Check every byte of a package against its digests first
     #[arg(long)]
     verify: bool,
@@ -46,6 +51,7 @@ pub(super) struct InspectArguments {
 
 pub(super) fn run(arguments: &InspectArguments) -> Result<(), Failure> {
     let options = EngineOptions::from_environment(arguments.threads).map_err(Failure::Input)?;
+    let options = EngineOptions { precision: arguments.precision, ..options };
     let extents =
         Extents { named: arguments.shape.iter().cloned().collect(), ..Extents::default() };
     if arguments.verify {

@@ -11,12 +11,15 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use landfall_graph::Graph;
 use landfall_package::steps::Resolved;
-use landfall_package::{Package, PackageBuilder, Provenance, ServingDefaults, Source};
+use landfall_package::{
+    Package, PackageBuilder, PrecisionName, Provenance, ServingDefaults, Source,
+};
 use landfall_predict::pipeline::{Limits, Pipeline};
 use landfall_runtime::{Cpu, Isa, Model};
-use landfall_tensor::{Buffer, Tensor};
+use landfall_tensor::{Buffer, Precision, Tensor};
 
 use super::Failure;
+use super::arguments::precision;
 use super::output::print;
 use super::paths::Paths;
 use super::run::arrange;
@@ -63,6 +66,10 @@ pub(super) struct PackageArguments {
     /// Golden inputs, by the names that callers use [default: made up]
     #[arg(long, value_name = "NPZ")]
     golden: Option<PathBuf>,
+    /// Precision of matrix products and convolutions: f32 or bf16 [default: what the manifest
+    /// declares, or f32]
+    #[arg(long, value_name = "NAME", value_parser = precision)]
+    precision: Option<Precision>,
     /// Leave out weights in kernels' layouts: half the size, slower to load
     #[arg(long)]
     plain: bool,
@@ -100,6 +107,9 @@ fn package(arguments: &PackageArguments) -> Result<serde_json::Value> {
         let stem = arguments.model.file_stem().unwrap_or_default();
         builder.model.name = stem.to_string_lossy().into_owned();
     }
+    let serving = &mut builder.model.serving;
+    serving.precision = arguments.precision.map(PrecisionName).or(serving.precision);
+    let options = EngineOptions { precision: Some(engine::declared_precision(serving)), ..options };
     builder.provenance = provenance(&arguments.model)?;
     let folder = manifest.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     add_assets(&mut builder, folder, &arguments.output)?;

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use landfall_graph::{Dims, Signature, TensorSpec};
-use landfall_tensor::{Buffer, DType, Tensor};
+use landfall_tensor::{Buffer, DType, Precision, Tensor};
 
 use super::Failure;
-use super::arguments::threads;
+use super::arguments::{precision, threads};
 use super::output::print;
 use super::paths::Paths;
 use super::table::{Table, preview};
@@ -37,6 +37,10 @@ pub(super) struct RunArguments {
     /// Threads to use; 0 for one per core
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
+    /// Precision of matrix products and convolutions: f32 or bf16 [default: what the model's author
+    /// declares, or f32]
+    #[arg(long, value_name = "NAME", value_parser = precision)]
+    precision: Option<Precision>,
 }
 
 pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
@@ -52,7 +56,10 @@ fn predict(arguments: &RunArguments) -> Result<Arrays> {
     if let Some(output) = &arguments.output {
         paths.read("--input", &arguments.input).write("--output", output)?;
     }
-    let options = EngineOptions::from_environment(arguments.threads)?;
+    let options = EngineOptions {
+        precision: arguments.precision,
+        ..EngineOptions::from_environment(arguments.threads)?
+    };
     let arrays = npz::read(&arguments.input)?;
     let opened = engine::open(&arguments.model, &options)?;
     let signature = opened.signature();

@@ -31,10 +31,10 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use landfall_predict::{BulkOptions, Servable};
-use landfall_tensor::FileAccess;
+use landfall_tensor::{FileAccess, Precision};
 
 use super::Failure;
-use super::arguments::{positive, threads};
+use super::arguments::{positive, precision, threads};
 use super::interrupt::interruptible;
 use super::output::print;
 use super::paths::Paths;
@@ -87,6 +87,10 @@ pub(super) struct ScoreArguments {
     /// Threads, each scoring batches of its own; 0 for one per core
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
+    /// Precision of matrix products and convolutions: f32 or bf16 [default: what the model's author
+    /// declares, or f32]
+    #[arg(long, value_name = "NAME", value_parser = precision)]
+    precision: Option<Precision>,
     /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
@@ -132,7 +136,7 @@ fn report(is_json: bool, totals: &Totals, elapsed: Duration) -> String {
 fn score(arguments: &ScoreArguments) -> Result<Totals> {
     let inputs = input_files(&arguments.input)?;
     let plan = outputs(arguments, &inputs)?;
-    let servable = servable(&arguments.model)?;
+    let servable = servable(&arguments.model, arguments.precision)?;
     let mapping = Mapping::new(servable.signature(), &arguments.columns)?;
     let threads = if arguments.threads == 0 { machine::cores() } else { arguments.threads };
     let job = Job {
@@ -152,8 +156,8 @@ fn score(arguments: &ScoreArguments) -> Result<Totals> {
 }
 
 /// The model, one thread a run: rows are spread over threads by batches.
-fn servable(path: &Path) -> Result<Arc<Servable>> {
-    let settings = ModelFile::with_threads(1);
+fn servable(path: &Path, precision: Option<Precision>) -> Result<Arc<Servable>> {
+    let settings = ModelFile::with_threads(1).with_precision(precision);
     let loaded =
         ModelFiles.open(path, FileAccess::Mapped, &settings).map_err(|error| anyhow!(error))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy();

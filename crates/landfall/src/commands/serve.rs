@@ -10,14 +10,15 @@ use anyhow::Context;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use landfall_predict::VersionStatus;
+use landfall_tensor::Precision;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
-use super::arguments::{positive, seconds, workers};
+use super::arguments::{positive, precision, seconds, workers};
 use crate::admin::example_request;
 use crate::config::{ModelFile, ServeConfig, SingleModel, address, read_serve_file};
 use crate::engine::FileKind;
-use crate::loading::OpenModel;
+use crate::loading::{OpenModel, WithPrecision};
 use crate::logs::{self, LogFormat, LogLevel};
 use crate::serving::{Phase, RepositoryControl, Running, start};
 
@@ -77,6 +78,10 @@ pub(super) struct ServeArguments {
         env = "LANDFALL_MAX_BODY_BYTES"
     )]
     max_body_bytes: Option<usize>,
+    /// Precision of matrix products and convolutions of every model: f32 or bf16 [default: what
+    /// each model's settings or author declare, or f32]
+    #[arg(long, value_name = "NAME", value_parser = precision, env = "LANDFALL_PRECISION")]
+    precision: Option<Precision>,
     /// Threads that serve sockets [default: one per core]
     #[arg(long, value_name = "N", value_parser = workers, env = "LANDFALL_WORKERS")]
     workers: Option<usize>,
@@ -93,6 +98,7 @@ pub(super) fn run(arguments: ServeArguments, opener: Arc<dyn OpenModel>) -> Resu
     logs::start(arguments.log_format, arguments.log_level);
     let config = configure(&arguments).map_err(Failure::Input)?;
     let is_model = FileKind::of(&arguments.target).is_ok() && !arguments.target.is_dir();
+    let opener = Arc::new(WithPrecision { opener, precision: arguments.precision });
     serve(&config, opener, begun, is_model)
 }
 

@@ -5,13 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use landfall_graph::{DimSpec, Signature};
-use landfall_package::ServingDefaults;
 use landfall_package::steps::{PostStep, PreStep};
+use landfall_package::{PrecisionName, ServingDefaults};
 use landfall_predict::{
     Batching, ModelSettings, PaddedInput, PaddedOutput, Padding, Request, ServingConfig,
     VersionPolicy,
 };
-use landfall_tensor::{Shape, Tensor};
+use landfall_tensor::{Precision, Shape, Tensor};
 use serde::Deserialize;
 
 use super::MAX_THREADS;
@@ -35,6 +35,7 @@ pub struct ModelFile {
     timeout_ms: Option<u64>,
     instances: Option<usize>,
     threads: Option<usize>,
+    pub(crate) precision: Option<PrecisionName>,
     priority_levels: Option<u32>,
     default_priority: Option<u32>,
     inline_limit_us: Option<u64>,
@@ -116,6 +117,12 @@ impl ModelFile {
     /// The defaults, but for the threads of a run.
     pub fn with_threads(threads: usize) -> ModelFile {
         ModelFile { threads: Some(threads), ..ModelFile::default() }
+    }
+
+    /// The same with a precision that wins over the file's, if one is given.
+    pub fn with_precision(&self, precision: Option<Precision>) -> ModelFile {
+        let precision = precision.map(PrecisionName).or(self.precision);
+        ModelFile { precision, ..self.clone() }
     }
 
     /// Working memory that one run may use.
@@ -322,7 +329,9 @@ mod tests {
         ] {
             assert!(parse(text).serving().is_err(), "{text}");
         }
-        assert!(serde_saphyr::from_str::<ModelFile>("instancs: 1").is_err());
+        for text in ["instancs: 1", "precision: auto", "precision: fp16"] {
+            assert!(serde_saphyr::from_str::<ModelFile>(text).is_err(), "{text}");
+        }
     }
 
     #[test]

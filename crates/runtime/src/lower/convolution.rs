@@ -13,12 +13,13 @@ use landfall_kernels::generic::{
 };
 use landfall_kernels::{
     Activation, Conv2d, ConvAlgorithm, Epilogue, RowsMut, RowsRef, Window2d, activate,
-    average_pool, conv_planes, conv2d_by, max_pool,
+    average_pool, conv_planes, conv2d_bf16, conv2d_by, max_pool,
 };
-use landfall_tensor::{DType, Shape, Tensor};
+use landfall_tensor::{DType, Shape, Tensor, bf16};
 use smallvec::SmallVec;
 
 use super::activation::activation;
+use super::bf16::Choice;
 use super::types::{float_type, number_type};
 use super::{Lowered, Site};
 use crate::kernel::Io;
@@ -193,29 +194,67 @@ fn lower_conv(site: &Site<'_>, attributes: &Attributes<'_>) -> Result<Lowered, K
     boxed(Direct { conv, activation: attributes.activation })
 }
 
-/// Channels-last f32 convolution by the algorithm measured or expected to be fastest.
+/// Channels-last convolution with packed weights, by the algorithm measured or expected to be
+/// fastest in the precision asked for.
 fn lower_packed(
     site: &Site<'_>,
     conv: Conv2d,
     activation: Activation,
 ) -> Result<Lowered, KernelError> {
+    let mut choice = match conv.is_depthwise() {
+        true => Choice::f32(site, "a depthwise convolution is not a matrix product"),
+        false => Choice::of(site, conv.depth(), conv.group_outputs()),
+    };
     let known = conv.algorithms();
-    let names: SmallVec<[&str; 4]> = known.iter().map(|algorithm| algorithm.name()).collect();
-    let expected = known.iter().position(|&algorithm| algorithm == conv.algorithm());
-    let algorithm = known[site.algorithm(&names, expected.unwrap_or(0))];
+    let names = names(&conv, choice.is_bf16());
+    let default = match choice.is_bf16() {
+        true => 0,
+        false => known.iter().position(|&a| a == conv.algorithm()).unwrap_or(0),
+    };
+    let chosen = site.algorithm(&names, default);
+    let algorithm = match (choice.is_bf16(), chosen) {
+        (true, 0) => ConvAlgorithm::Gemm,
+        (true, chosen) => {
+            choice = Choice::f32(site, "measured to be faster in f32");
+            known[chosen - 1]
+        }
+        (false, chosen) => known[chosen],
+    };
+    let weights = packed(site, &conv, algorithm, &choice)?;
+    boxed(PackedConv { choice, conv, algorithm, names, chosen, weights, activation })
+}
+
+/// Names of the ways to compute a convolution: first in bf16, if that was asked for.
+fn names(conv: &Conv2d, in_bf16: bool) -> SmallVec<[&'static str; 4]> {
+    let known = conv.algorithms().iter().map(|algorithm| algorithm.name());
+    in_bf16.then_some("gemm_bf16").into_iter().chain(known).collect()
+}
+
+/// The weights of a channels-last convolution in the layout of its kernel.
+fn packed(
+    site: &Site<'_>,
+    conv: &Conv2d,
+    algorithm: ConvAlgorithm,
+    choice: &Choice,
+) -> Result<Tensor, KernelError> {
+    if choice.is_bf16() {
+        return site.packed(1, "conv_panels_bf16", |tensor| {
+            let mut out = vec![bf16::ZERO; conv.packed_weights_bf16_len()];
+            conv.pack_weights_bf16(tensor.as_slice()?, &mut out);
+            Ok(Tensor::from_slice(Shape::from([out.len()]), &out)?)
+        });
+    }
     let layout = match algorithm {
         ConvAlgorithm::Gemm if conv.is_depthwise() => "depthwise",
         ConvAlgorithm::Gemm => "conv_panels",
         ConvAlgorithm::Winograd2 => "winograd2_panels",
         ConvAlgorithm::Winograd4 => "winograd4_panels",
     };
-    let weights = site.packed(1, layout, |tensor| {
+    site.packed(1, layout, |tensor| {
         let mut out = vec![0f32; conv.packed_len(algorithm)];
         conv.pack(algorithm, tensor.as_slice()?, &mut out);
         Ok(Tensor::from_slice(Shape::from([out.len()]), &out)?)
-    })?;
-    let isa = site.target.cpu.isa().name();
-    boxed(PackedConv { isa, conv, algorithm, weights, activation })
+    })
 }
 
 /// Convolution of channels before pixels, with weights as they are.
@@ -246,9 +285,13 @@ impl Kernel for Planes {
 
 /// Channels-last convolution with packed weights.
 struct PackedConv {
-    isa: &'static str,
+    choice: Choice,
     conv: Conv2d,
     algorithm: ConvAlgorithm,
+    /// Of all ways to compute it.
+    names: SmallVec<[&'static str; 4]>,
+    /// The way it takes, of `names`.
+    chosen: usize,
     weights: Tensor,
     activation: Activation,
 }
@@ -265,28 +308,31 @@ impl Kernel for PackedConv {
             activation: self.activation,
         };
         let (exec, out) = (io.exec, io.outputs[0].as_mut_slice::<f32>()?);
-        let weights = self.weights.as_slice()?;
         let out = RowsMut { data: out, stride };
-        conv2d_by(exec, self.algorithm, &self.conv, input, weights, &epilogue, out);
+        if self.choice.is_bf16() {
+            conv2d_bf16(exec, &self.conv, input, self.weights.as_slice()?, &epilogue, out);
+        } else {
+            let weights = self.weights.as_slice()?;
+            conv2d_by(exec, self.algorithm, &self.conv, input, weights, &epilogue, out);
+        }
         Ok(())
     }
 
     fn algorithms(&self) -> Option<Algorithms> {
-        let known = self.conv.algorithms();
-        let chosen = known.iter().position(|&algorithm| algorithm == self.algorithm)?;
-        let names = known.iter().map(|algorithm| algorithm.name()).collect();
-        (known.len() > 1).then_some(Algorithms { names, chosen })
+        let algorithms = Algorithms { names: self.names.to_vec(), chosen: self.chosen };
+        (self.names.len() > 1).then_some(algorithms)
     }
 
     fn info(&self) -> KernelInfo {
-        let kernel = match (self.algorithm, &self.conv) {
-            (ConvAlgorithm::Winograd2, _) => "conv_winograd2_f32",
-            (ConvAlgorithm::Winograd4, _) => "conv_winograd4_f32",
-            (_, conv) if conv.is_depthwise() => "depthwise_f32",
-            (_, conv) if conv.window.taps() == 1 => "conv1x1_gemm_f32",
-            _ => "conv_implicit_gemm_f32",
-        };
-        KernelInfo { kernel, isa: self.isa, precision: "f32", reason: String::new() }
+        match (self.algorithm, &self.conv) {
+            (ConvAlgorithm::Winograd2, _) => self.choice.info("conv_winograd2_f32", ""),
+            (ConvAlgorithm::Winograd4, _) => self.choice.info("conv_winograd4_f32", ""),
+            (_, conv) if conv.is_depthwise() => self.choice.info("depthwise_f32", ""),
+            (_, conv) if conv.window.taps() == 1 => {
+                self.choice.info("conv1x1_gemm_f32", "conv1x1_gemm_bf16")
+            }
+            _ => self.choice.info("conv_implicit_gemm_f32", "conv_implicit_gemm_bf16"),
+        }
     }
 }
 

@@ -1,18 +1,19 @@
 //! Matrix products.
 //!
-//! A constant right operand is packed once and shared by every plan (`gemm_f32`). Two operands
+//! A constant right operand is packed once and shared by every plan (`gemm_f32`, `gemm_bf16`). Two operands
 //! known only while running are multiplied in place (`matmul_f32`). Other types run direct loops.
 
 use landfall_graph::Op;
 use landfall_kernels::elementwise::Broadcast;
 use landfall_kernels::generic::{Product, matmul_direct};
 use landfall_kernels::{
-    Activation, Epilogue, MatMul, MatrixLayout, PackedB, RowsMut, RowsRef, gemm, matmul, pack_b,
-    packed_b_len,
+    Activation, Epilogue, MatMul, MatrixLayout, PackedB, PackedBf16, RowsMut, RowsRef, gemm,
+    gemm_bf16, matmul, pack_b, pack_bf16, packed_b_len, packed_bf16_len,
 };
-use landfall_tensor::{DType, Shape, Tensor};
+use landfall_tensor::{DType, Shape, Tensor, bf16};
 
 use super::activation::activation;
+use super::bf16::Choice;
 use super::types::number_type;
 use super::{Lowered, Site};
 use crate::kernel::Io;
@@ -31,9 +32,23 @@ fn boxed(kernel: impl Kernel + 'static) -> Result<Lowered, KernelError> {
     Ok(Lowered::Kernel(Box::new(kernel)))
 }
 
-/// The constant operand `index`, a matrix of some layout, in panels.
-fn packed(site: &Site<'_>, index: usize, layout: MatrixLayout) -> Result<Tensor, KernelError> {
-    let name = if layout.n_stride == 1 { "panels" } else { "panels_of_transposed" };
+/// The constant operand `index`, a matrix of some layout, in panels of f32 or bf16.
+fn packed(
+    site: &Site<'_>,
+    index: usize,
+    layout: MatrixLayout,
+    choice: &Choice,
+) -> Result<Tensor, KernelError> {
+    let is_plain = layout.n_stride == 1;
+    if choice.is_bf16() {
+        let name = if is_plain { "panels_bf16" } else { "panels_bf16_of_transposed" };
+        return site.packed(index, name, |tensor| {
+            let mut out = vec![bf16::ZERO; packed_bf16_len(layout.k, layout.n)];
+            pack_bf16(tensor.as_slice()?, layout, &mut out);
+            Ok(Tensor::from_slice(Shape::from([out.len()]), &out)?)
+        });
+    }
+    let name = if is_plain { "panels" } else { "panels_of_transposed" };
     site.packed(index, name, |tensor| {
         let mut out = vec![0f32; packed_b_len(layout.k, layout.n)];
         pack_b(tensor.as_slice()?, layout, &mut out);
@@ -43,7 +58,7 @@ fn packed(site: &Site<'_>, index: usize, layout: MatrixLayout) -> Result<Tensor,
 
 /// `out [m, n] = activation(a [m, k] b + bias + residual)` with packed `b`.
 struct Packed {
-    isa: &'static str,
+    choice: Choice,
     m: usize,
     k: usize,
     n: usize,
@@ -61,17 +76,23 @@ impl Kernel for Packed {
         let residual = self.residual.and_then(|i| io.optional(i));
         let residual = residual.map(|view| view.as_slice::<f32>()).transpose()?;
         let residual = residual.map(|data| RowsRef { data, stride: self.n });
-        let b = PackedB::new(self.b.as_slice()?, self.k, self.n)
-            .ok_or_else(|| KernelError::Invalid("packed weights of the wrong size".into()))?;
         let epilogue = Epilogue { bias, residual, activation: self.activation };
         let (exec, out) = (io.exec, io.outputs[0].as_mut_slice::<f32>()?);
-        let rows = RowsRef { data: a, stride: self.k };
-        gemm(exec, self.m, rows, b, &epilogue, RowsMut { data: out, stride: self.n });
+        let (rows, out) =
+            (RowsRef { data: a, stride: self.k }, RowsMut { data: out, stride: self.n });
+        let wrong = || KernelError::Invalid("packed weights of the wrong size".into());
+        if self.choice.is_bf16() {
+            let b = PackedBf16::new(self.b.as_slice()?, self.k, self.n).ok_or_else(wrong)?;
+            gemm_bf16(exec, self.m, rows, b, &epilogue, out);
+        } else {
+            let b = PackedB::new(self.b.as_slice()?, self.k, self.n).ok_or_else(wrong)?;
+            gemm(exec, self.m, rows, b, &epilogue, out);
+        }
         Ok(())
     }
 
     fn info(&self) -> KernelInfo {
-        KernelInfo { kernel: "gemm_f32", isa: self.isa, precision: "f32", reason: String::new() }
+        self.choice.info("gemm_f32", "gemm_bf16")
     }
 }
 
@@ -82,9 +103,10 @@ fn lower_matmul(site: &Site<'_>, activation: Activation) -> Result<Lowered, Kern
     if f32s && site.tensor(1).is_some() && b.rank() == 2 && a.rank() >= 2 {
         let (k, n) = (b[0], b[1]);
         let m = a[..a.rank() - 1].iter().product();
-        let b = packed(site, 1, MatrixLayout::k_by_n(k, n))?;
+        let choice = Choice::of(site, k, n);
+        let b = packed(site, 1, MatrixLayout::k_by_n(k, n), &choice)?;
         let (bias, residual) = (Some(2), Some(3));
-        return boxed(Packed { isa, m, k, n, b, activation, bias, residual });
+        return boxed(Packed { choice, m, k, n, b, activation, bias, residual });
     }
     // A vector is a matrix of one row or one column, which the result then drops.
     let a_matrix = if a.rank() == 1 { Shape::from([1, a[0]]) } else { a };
@@ -183,10 +205,10 @@ fn lower_gemm(site: &Site<'_>) -> Result<Lowered, KernelError> {
     if fits {
         let layout =
             if op.trans_b { MatrixLayout::n_by_k(k, n) } else { MatrixLayout::k_by_n(k, n) };
-        let b = packed(site, 1, layout)?;
-        let isa = site.target.cpu.isa().name();
+        let choice = Choice::of(site, k, n);
+        let b = packed(site, 1, layout, &choice)?;
         let activation = Activation::None;
-        return boxed(Packed { isa, m, k, n, b, activation, bias: Some(2), residual: None });
+        return boxed(Packed { choice, m, k, n, b, activation, bias: Some(2), residual: None });
     }
     let product = Product {
         m,

@@ -6,11 +6,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use landfall_graph::{DimSpec, Graph, Origin, TensorSpec, cost, infer};
 use landfall_onnx::{ImportError, Metadata};
-use landfall_package::Package;
-use landfall_runtime::{CompileError, Model, NodeError, RunError};
+use landfall_package::{Package, ServingDefaults};
+use landfall_runtime::{CompileError, Model, NodeError, Options, RunError};
 use landfall_tensor::Shape;
 use serde::Serialize;
 
+use crate::declared;
 use crate::engine::{self, EngineOptions, FileKind};
 use crate::sample::Extents;
 
@@ -100,12 +101,15 @@ pub(super) fn inspect(
     let model = path.display().to_string();
     let mut inspection = Inspection { model, bytes, ..Inspection::default() };
     let graph = match FileKind::of(path)? {
-        FileKind::Onnx => inspection.import(path, options)?,
+        FileKind::Onnx => match inspection.import(path, options)? {
+            Some(graph) => Some((declared::beside(path, &graph.signature())?.serving, graph)),
+            None => None,
+        },
         FileKind::Package => Some(inspection.unpack(path)?),
     };
-    if let Some(graph) = graph {
+    if let Some((serving, graph)) = graph {
         extents.check(&graph.signature())?;
-        inspection.lower(graph, options, extents);
+        inspection.lower(graph, &options.declared_runtime(&serving), extents);
     }
     Ok(inspection)
 }
@@ -163,7 +167,7 @@ impl Inspection {
     }
 
     /// Reads a package, whose graph is optimised already.
-    fn unpack(&mut self, path: &Path) -> Result<Graph> {
+    fn unpack(&mut self, path: &Path) -> Result<(ServingDefaults, Graph)> {
         let package = Package::open(path)
             .map_err(|error| engine::located(path, FileKind::Package, error.into()))?;
         let graph = package.graph().with_context(|| path.display().to_string())?;
@@ -175,7 +179,7 @@ impl Inspection {
         self.metadata.insert("description".to_owned(), manifest.model.description.clone());
         self.metadata.insert("tool".to_owned(), manifest.provenance.tool.clone());
         self.metadata.insert("digest".to_owned(), package.digest().to_string());
-        Ok(graph)
+        Ok((manifest.model.serving, graph))
     }
 
     fn describe(&mut self, graph: &Graph) {
@@ -192,13 +196,13 @@ impl Inspection {
     }
 
     /// Plans a graph for some input shapes.
-    fn lower(&mut self, graph: Graph, options: &EngineOptions, extents: &Extents) {
+    fn lower(&mut self, graph: Graph, options: &Options, extents: &Extents) {
         let signature = graph.signature();
         let Ok(shapes) = extents.shapes(&signature) else { return };
         let named = signature.inputs.iter().zip(&shapes);
         self.shapes = named.map(|(spec, shape)| (spec.name.clone(), shape.to_vec())).collect();
         self.flops = cost::of_graph(&graph, &shapes).ok().map(|cost| cost.flops);
-        match Model::compile(graph, &options.runtime()) {
+        match Model::compile(graph, options) {
             Ok(model) => self.plan(&model, &shapes),
             Err(CompileError::Unsupported(nodes)) => {
                 self.unsupported.extend(nodes.into_iter().map(unsupported));
