@@ -1,14 +1,18 @@
 //! Running a plan.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use landfall_kernels::Exec;
-use landfall_tensor::{Arena, Data, DataMut, Shape, Tensor, TensorError, TensorMut, TensorView};
+use landfall_kernels::{Exec, Pool};
+use landfall_tensor::{
+    Arena, Data, DataMut, Shape, SharedArena, Tensor, TensorError, TensorMut, TensorView,
+};
 use smallvec::SmallVec;
 
 use crate::evaluate::{memory_of, within};
 use crate::kernel::{Inputs, Io, Outputs};
-use crate::plan::{Destination, Operand, Plan, Step, Work};
+use crate::plan::{At, Destination, Operand, Plan, Region, Step, Work};
 use crate::{KernelError, NodeError, RunError};
 
 /// The working memory of one run at a time, of any plan of a program.
@@ -79,8 +83,9 @@ impl Idle {
     }
 }
 
-/// Told after every step that it has finished.
-pub type Observer<'a> = &'a mut dyn FnMut(usize);
+/// Told after every step that it has finished. A step that runs for slices of the batch is told of
+/// after each, where threads run slices of their own only by the first of them.
+pub type Observer<'a> = &'a mut (dyn FnMut(usize) + Send);
 
 /// Runs every step in at most about `limit` bytes, then hands every output to `emit` as a view, in
 /// the signature's order.
@@ -94,24 +99,33 @@ pub(crate) fn execute(
     emit: &mut dyn FnMut(usize, TensorView<'_>) -> Result<(), TensorError>,
 ) -> Result<(), RunError> {
     let heap_limit = limit.saturating_sub(plan.run_bytes);
-    for (index, step) in plan.steps.iter().enumerate() {
+    let mut regions = plan.regions.iter().peekable();
+    let mut index = 0;
+    while let Some(step) = plan.steps.get(index) {
+        if let Some(region) = regions.next_if(|region| region.steps.start == index) {
+            let arena = context.arena.share();
+            let run = RegionRun { region, steps: &plan.steps, arena, inputs };
+            run.run(exec, &mut observer)?;
+            index = region.steps.end;
+            continue;
+        }
         let done = match &step.work {
             Work::Kernel(kernel) => {
                 let limited = step.threads.map(|threads| exec.pool.limited(threads));
                 let exec = Exec { cpu: exec.cpu, pool: limited.as_ref().unwrap_or(exec.pool) };
-                run_kernel(step, kernel.as_ref(), context, inputs, exec)
+                let Context { arena, heap } = &mut *context;
+                run_kernel(step, kernel.as_ref(), At::default(), &arena.share(), heap, inputs, exec)
             }
             Work::Dynamic(_) => run_dynamic(step, context, inputs, heap_limit, exec),
         };
-        done.map_err(|error| {
-            RunError::Node(Box::new(NodeError { node: step.node.clone(), op: step.op, error }))
-        })?;
+        done.map_err(|error| failed(step, error))?;
         for &slot in &step.dead_slots {
             context.heap[slot] = None;
         }
         if let Some(observer) = observer.as_mut() {
             observer(index);
         }
+        index += 1;
     }
     let needed = context.heap_bytes_with_copies(plan).saturating_add(plan.run_bytes);
     if needed > limit {
@@ -126,18 +140,91 @@ pub(crate) fn execute(
     Ok(())
 }
 
+fn failed(step: &Step, error: KernelError) -> RunError {
+    RunError::Node(Box::new(NodeError { node: step.node.clone(), op: step.op, error }))
+}
+
+/// A region in a run.
+struct RegionRun<'a> {
+    region: &'a Region,
+    steps: &'a [Step],
+    arena: SharedArena<'a>,
+    inputs: &'a [TensorView<'a>],
+}
+
+impl RegionRun<'_> {
+    /// Threads take slices as long as there is one for each of them, and share the rest.
+    fn run(&self, exec: Exec<'_>, observer: &mut Option<Observer<'_>>) -> Result<(), RunError> {
+        let Region { slices, workers, .. } = *self.region;
+        let apart = if workers > 1 { slices / workers * workers } else { 0 };
+        let observer = Mutex::new(observer);
+        let next = AtomicUsize::new(0);
+        let failure = Mutex::new(None);
+        let alone = Exec { cpu: exec.cpu, pool: Pool::inline() };
+        exec.pool.run(workers.min(apart), &|worker| {
+            loop {
+                let slice = next.fetch_add(1, Ordering::Relaxed);
+                if slice >= apart {
+                    return;
+                }
+                let observer = if worker == 0 { Some(&observer) } else { None };
+                if let Err(error) = self.slice(At { slice, worker }, alone, observer) {
+                    next.store(apart, Ordering::Relaxed);
+                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                }
+            }
+        });
+        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+        let rest = apart..slices;
+        rest.into_iter()
+            .try_for_each(|slice| self.slice(At { slice, worker: 0 }, exec, Some(&observer)))
+    }
+
+    /// Runs every step for one slice.
+    fn slice(
+        &self,
+        at: At,
+        exec: Exec<'_>,
+        observer: Option<&Mutex<&mut Option<Observer<'_>>>>,
+    ) -> Result<(), RunError> {
+        for index in self.region.steps.clone() {
+            let step = &self.steps[index];
+            let Work::Kernel(kernel) = &step.work else { continue };
+            run_kernel(step, kernel.as_ref(), at, &self.arena, &[], self.inputs, exec)
+                .map_err(|error| failed(step, error))?;
+            if let Some(observer) = observer
+                && let Some(observer) =
+                    observer.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
+            {
+                observer(index);
+            }
+        }
+        Ok(())
+    }
+}
+
 fn shaped<'a>(view: TensorView<'a>, shape: &'a Shape) -> Result<TensorView<'a>, KernelError> {
     Ok(view.reshaped(shape)?)
 }
 
 fn off_arena<'a>(
     operand: &'a Operand,
+    at: At,
     heap: &'a [Option<Tensor>],
     inputs: &[TensorView<'a>],
 ) -> Result<TensorView<'a>, KernelError> {
     match operand {
         Operand::Constant(tensor) => Ok(tensor.view()),
-        Operand::Input { index, shape } => shaped(inputs[*index], shape),
+        Operand::Input { index, shape, slices: 1 } => shaped(inputs[*index], shape),
+        Operand::Input { index, shape, slices } => {
+            let input = inputs[*index];
+            let bytes = input.bytes().unwrap_or(&[]);
+            let len = bytes.len() / slices;
+            let bytes = bytes.get(at.slice * len..(at.slice + 1) * len).unwrap_or(&[]);
+            Ok(TensorView::new(input.dtype(), shape, Data::Bytes(bytes))?)
+        }
         Operand::Heap { slot, shape } => {
             let tensor = heap[*slot]
                 .as_ref()
@@ -158,10 +245,10 @@ fn view<'a>(
     inputs: &[TensorView<'a>],
 ) -> Result<TensorView<'a>, KernelError> {
     match operand {
-        Operand::Arena { range, dtype, shape } => {
-            Ok(TensorView::new(*dtype, shape, Data::Bytes(arena.slice(range.clone())?))?)
+        Operand::Arena { span, dtype, shape } => {
+            Ok(TensorView::new(*dtype, shape, Data::Bytes(arena.slice(span.range.clone())?))?)
         }
-        other => off_arena(other, heap, inputs),
+        other => off_arena(other, At::default(), heap, inputs),
     }
 }
 
@@ -170,12 +257,14 @@ fn view<'a>(
 fn run_kernel(
     step: &Step,
     kernel: &dyn crate::Kernel,
-    context: &mut Context,
+    at: At,
+    arena: &SharedArena<'_>,
+    heap: &[Option<Tensor>],
     inputs: &[TensorView<'_>],
     exec: Exec<'_>,
 ) -> Result<(), KernelError> {
     let is_empty = |destination: &Destination| match destination {
-        Destination::Arena { range, .. } => range.is_empty(),
+        Destination::Arena { span, .. } => span.range.is_empty(),
         Destination::Heap(_) => false,
     };
     if step.outputs.iter().all(is_empty) {
@@ -183,40 +272,41 @@ fn run_kernel(
     }
     let mut reads: SmallVec<[Range<usize>; 8]> = SmallVec::new();
     for operand in step.inputs.iter().flatten() {
-        if let Operand::Arena { range, .. } = operand {
-            reads.push(range.clone());
+        if let Operand::Arena { span, .. } = operand {
+            reads.push(span.at(at));
         }
     }
     let mut writes: SmallVec<[Range<usize>; 4]> = step
         .outputs
         .iter()
         .map(|destination| match destination {
-            Destination::Arena { range, .. } => range.clone(),
+            Destination::Arena { span, .. } => span.at(at),
             Destination::Heap(_) => 0..0,
         })
         .collect();
-    writes.push(step.scratch.clone());
-    let (reads, mut writes) = context.arena.slices(&reads, &writes)?;
-    let scratch = writes.pop().unwrap_or_default();
-    let mut reads = reads.into_iter();
-    let mut views = Inputs::new();
-    for operand in &step.inputs {
-        views.push(match operand {
-            None => None,
-            Some(Operand::Arena { dtype, shape, .. }) => {
-                let bytes = reads.next().unwrap_or(&[]);
-                Some(TensorView::new(*dtype, shape, Data::Bytes(bytes))?)
-            }
-            Some(other) => Some(off_arena(other, &context.heap, inputs)?),
-        });
-    }
-    let mut outputs = Outputs::new();
-    for (destination, bytes) in step.outputs.iter().zip(writes) {
-        if let Destination::Arena { dtype, shape, .. } = destination {
-            outputs.push(TensorMut::new(*dtype, shape, DataMut::Bytes(bytes))?);
+    writes.push(step.scratch.at(at));
+    arena.with_slices(&reads, &writes, |reads, mut writes| {
+        let scratch = writes.pop().unwrap_or_default();
+        let mut reads = reads.into_iter();
+        let mut views = Inputs::new();
+        for operand in &step.inputs {
+            views.push(match operand {
+                None => None,
+                Some(Operand::Arena { dtype, shape, .. }) => {
+                    let bytes = reads.next().unwrap_or(&[]);
+                    Some(TensorView::new(*dtype, shape, Data::Bytes(bytes))?)
+                }
+                Some(other) => Some(off_arena(other, at, heap, inputs)?),
+            });
         }
-    }
-    kernel.run(&mut Io { inputs: views, outputs, scratch, exec })
+        let mut outputs = Outputs::new();
+        for (destination, bytes) in step.outputs.iter().zip(writes) {
+            if let Destination::Arena { dtype, shape, .. } = destination {
+                outputs.push(TensorMut::new(*dtype, shape, DataMut::Bytes(bytes))?);
+            }
+        }
+        kernel.run(&mut Io { inputs: views, outputs, scratch, exec })
+    })?
 }
 
 fn run_dynamic(

@@ -1,6 +1,7 @@
 //! Operators to kernels: one file for each family, the first that knows the operator answers.
 
 mod activation;
+pub(crate) mod alike;
 mod attention;
 mod bf16;
 mod classical;

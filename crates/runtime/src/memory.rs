@@ -61,7 +61,8 @@ pub fn plan(requests: &[Request]) -> MemoryPlan {
     MemoryPlan { ranges, arena_bytes, lower_bound_bytes: lower_bound(requests) }
 }
 
-fn lower_bound(requests: &[Request]) -> usize {
+/// The most bytes alive at any step.
+pub fn lower_bound(requests: &[Request]) -> usize {
     let steps = requests.iter().map(|request| request.last + 1).max().unwrap_or(0);
     let mut change = vec![0isize; steps + 1];
     for request in requests {

@@ -3,7 +3,11 @@
 //! Planning walks the graph once. What is known without the inputs' data is computed now; a node of
 //! known shapes becomes a kernel writing into the arena; a node that only renames elements shares
 //! its operand's place; a node whose result shapes depend on data allocates when it runs, and so
-//! does what follows from it.
+//! does what follows from it. Then steps that are better run together form regions
+//! (`plan/regions.rs`), and values get their offsets (`plan/layout.rs`).
+
+mod layout;
+mod regions;
 
 use std::ops::Range;
 
@@ -14,7 +18,7 @@ use landfall_tensor::{DType, Shape, Tensor};
 
 use crate::evaluate::{Late, OnHeap, bytes_of_fact, evaluate, specs, within};
 use crate::lower::{Lowered, Site, Target, lower};
-use crate::memory::{self, MemoryPlan, Request};
+use crate::memory::Request;
 use crate::{Algorithms, DynamicKernel, Kernel, KernelError, KernelInfo, NodeError};
 
 /// Results of more bytes than this are not computed while planning.
@@ -23,6 +27,8 @@ const FOLD_BYTES: usize = 1 << 20;
 /// A flat program for one set of input shapes.
 pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
+    /// In the steps' order.
+    pub(crate) regions: Vec<Region>,
     pub(crate) outputs: Vec<Operand>,
     pub(crate) arena_bytes: usize,
     /// What every run needs: the arena, and copies of the results for whoever takes them, as far as
@@ -40,13 +46,49 @@ pub(crate) struct Step {
     pub(crate) inputs: Vec<Option<Operand>>,
     pub(crate) outputs: Vec<Destination>,
     /// Working memory in the arena.
-    pub(crate) scratch: Range<usize>,
+    pub(crate) scratch: Span,
     /// Heap slots that nothing reads after this step.
     pub(crate) dead_slots: Vec<usize>,
     /// Threads that it uses at most, if that was measured.
     pub(crate) threads: Option<usize>,
     /// See [`crate::StepReport::signature`].
     pub(crate) signature: String,
+}
+
+/// Consecutive steps that run together for some rows of the batch after others, so that what one
+/// step leaves is still in the caches when the next one reads it. Its steps' kernels, operands and
+/// results are those of one slice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Region {
+    pub(crate) steps: Range<usize>,
+    /// How often the steps run.
+    pub(crate) slices: usize,
+    /// Rows of the batch in a slice.
+    pub(crate) rows: usize,
+    /// Threads that each run slices of their own. With one, the threads share every step.
+    pub(crate) workers: usize,
+}
+
+/// A slice of a region, and which of its threads works on it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct At {
+    pub(crate) slice: usize,
+    pub(crate) worker: usize,
+}
+
+/// Bytes of the arena, and how far they move from slice to slice and from thread to thread.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Span {
+    pub(crate) range: Range<usize>,
+    pub(crate) per_slice: usize,
+    pub(crate) per_worker: usize,
+}
+
+impl Span {
+    pub(crate) fn at(&self, at: At) -> Range<usize> {
+        let by = at.slice * self.per_slice + at.worker * self.per_worker;
+        self.range.start + by..self.range.end + by
+    }
 }
 
 pub(crate) enum Work {
@@ -73,15 +115,17 @@ impl Work {
 /// Where a step finds an operand.
 pub(crate) enum Operand {
     Arena {
-        range: Range<usize>,
+        span: Span,
         dtype: DType,
         shape: Shape,
     },
     Constant(Tensor),
-    /// The shape may differ from the caller's tensor's, but not its number of elements.
+    /// One of so many slices of a caller's tensor, whose shape may differ but for its number of
+    /// elements.
     Input {
         index: usize,
         shape: Shape,
+        slices: usize,
     },
     /// `shape` is `None` if it depends on data.
     Heap {
@@ -92,7 +136,7 @@ pub(crate) enum Operand {
 
 /// Where a step leaves a result.
 pub(crate) enum Destination {
-    Arena { range: Range<usize>, dtype: DType, shape: Shape },
+    Arena { span: Span, dtype: DType, shape: Shape },
     Heap(usize),
 }
 
@@ -114,6 +158,7 @@ struct Draft {
     scratch: Option<usize>,
     threads: Option<usize>,
     signature: String,
+    region: Option<usize>,
 }
 
 struct Planner<'a> {
@@ -124,6 +169,9 @@ struct Planner<'a> {
     places: Vec<Option<Place>>,
     drafts: Vec<Draft>,
     requests: Vec<Request>,
+    regions: Vec<Region>,
+    /// For every request, the region that alone uses it: each of its threads has its own.
+    inner: Vec<Option<usize>>,
     /// For every heap slot, the last step that reads it.
     slot_last: Vec<usize>,
 }
@@ -143,6 +191,7 @@ pub(crate) fn build(
         }
     }
     planner.find_lifetimes();
+    planner.form_regions();
     planner.share_in_place();
     Ok(planner.finish())
 }
@@ -179,8 +228,18 @@ impl<'a> Planner<'a> {
             facts[id.index()] = Fact::concrete(dtype, shape);
             places[id.index()] = Some(Place::Input(index));
         }
-        let (drafts, requests, slot_last) = (Vec::new(), Vec::new(), Vec::new());
-        Planner { graph, target, exec, facts, places, drafts, requests, slot_last }
+        Planner {
+            graph,
+            target,
+            exec,
+            facts,
+            places,
+            drafts: Vec::new(),
+            requests: Vec::new(),
+            regions: Vec::new(),
+            inner: Vec::new(),
+            slot_last: Vec::new(),
+        }
     }
 
     fn node(&mut self, id: NodeId, node: &Node) -> Result<(), KernelError> {
@@ -256,8 +315,7 @@ impl<'a> Planner<'a> {
                 Work::Kernel(_) => {
                     let bytes = bytes_of_fact(&fact);
                     within(bytes, limit)?;
-                    self.requests.push(Request { bytes, first: step, last: step });
-                    Place::Arena(self.requests.len() - 1)
+                    Place::Arena(self.request(bytes, step))
                 }
                 Work::Dynamic(_) => {
                     self.slot_last.push(step);
@@ -271,12 +329,17 @@ impl<'a> Planner<'a> {
             Work::Dynamic(_) => 0,
         };
         within(bytes, limit)?;
-        let scratch = (bytes > 0).then(|| {
-            self.requests.push(Request { bytes, first: step, last: step });
-            self.requests.len() - 1
-        });
-        self.drafts.push(Draft { id, work, scratch, threads: None, signature: String::new() });
+        let scratch = (bytes > 0).then(|| self.request(bytes, step));
+        let (threads, signature, region) = (None, String::new(), None);
+        self.drafts.push(Draft { id, work, scratch, threads, signature, region });
         Ok(())
+    }
+
+    /// Asks for memory at one step, for all that the planner knows yet.
+    fn request(&mut self, bytes: usize, step: usize) -> usize {
+        self.requests.push(Request { bytes, first: step, last: step });
+        self.inner.push(None);
+        self.requests.len() - 1
     }
 
     /// The node's results, if they follow from what is known now and are small.
@@ -314,149 +377,6 @@ impl<'a> Planner<'a> {
 
     fn place(&self, id: ValueId) -> Option<&Place> {
         self.places[id.index()].as_ref()
-    }
-
-    fn find_lifetimes(&mut self) {
-        let graph = self.graph;
-        let end = self.drafts.len();
-        let mut uses: Vec<(ValueId, usize)> = graph.outputs.iter().map(|&id| (id, end)).collect();
-        for (step, draft) in self.drafts.iter().enumerate() {
-            let operands = graph.node(draft.id).into_iter().flat_map(Node::operands);
-            uses.extend(operands.map(|id| (id, step)));
-        }
-        for (id, step) in uses {
-            match self.places[id.index()] {
-                Some(Place::Arena(i)) => self.requests[i].last = self.requests[i].last.max(step),
-                Some(Place::Heap(i)) => self.slot_last[i] = self.slot_last[i].max(step),
-                _ => (),
-            }
-        }
-    }
-
-    /// Lets a result take over the memory of an operand that dies at its step.
-    fn share_in_place(&mut self) {
-        for step in 0..self.drafts.len() {
-            let Work::Kernel(kernel) = &self.drafts[step].work else { continue };
-            let Some(index) = kernel.in_place() else { continue };
-            let Some(node) = self.graph.node(self.drafts[step].id) else { continue };
-            let (Some(operand), Some(&result)) = (node.input(index), node.outputs.first()) else {
-                continue;
-            };
-            let (Some(&Place::Arena(from)), Some(&Place::Arena(to))) =
-                (self.place(operand), self.place(result))
-            else {
-                continue;
-            };
-            let same_place =
-                |id: ValueId| matches!(self.place(id), Some(Place::Arena(i)) if *i == from);
-            let reads = node.operands().filter(|&id| same_place(id)).count();
-            let fits = self.requests[from].bytes == self.requests[to].bytes;
-            if reads == 1 && fits && self.requests[from].last == step {
-                self.requests[from].last = self.requests[to].last;
-                self.requests[to].bytes = 0;
-                for place in &mut self.places {
-                    if matches!(place, Some(Place::Arena(i)) if *i == to) {
-                        *place = Some(Place::Arena(from));
-                    }
-                }
-            }
-        }
-    }
-
-    fn finish(self) -> Plan {
-        let memory = memory::plan(&self.requests);
-        let outputs = self.graph.outputs.iter().filter_map(|&id| self.operand(id, &memory));
-        let outputs = outputs.collect();
-        let copied = self.graph.outputs.iter().map(|&id| match self.place(id) {
-            Some(Place::Heap(_)) | None => 0,
-            Some(_) => bytes_of_fact(&self.facts[id.index()]),
-        });
-        let run_bytes = copied.fold(memory.arena_bytes, usize::saturating_add);
-        let mut steps: Vec<Step> = Vec::with_capacity(self.drafts.len());
-        let mut dead: Vec<Vec<usize>> = vec![Vec::new(); self.drafts.len() + 1];
-        for (slot, &last) in self.slot_last.iter().enumerate() {
-            dead[last].push(slot);
-        }
-        let wiring: Vec<_> = self.drafts.iter().map(|draft| self.wiring(draft, &memory)).collect();
-        let drafts = self.drafts.into_iter().zip(wiring).zip(dead);
-        for ((draft, (inputs, outputs)), dead_slots) in drafts {
-            let Some(node) = self.graph.node(draft.id) else { continue };
-            let name = node_error(self.graph, node, KernelError::Invalid(String::new())).node;
-            let Draft { work, threads, signature, .. } = draft;
-            let op = node.op.name();
-            let scratch = draft.scratch.map_or(0..0, |request| memory.ranges[request].clone());
-            steps.push(Step {
-                node: name,
-                op,
-                work,
-                inputs,
-                outputs,
-                scratch,
-                dead_slots,
-                threads,
-                signature,
-            });
-        }
-        Plan {
-            steps,
-            outputs,
-            arena_bytes: memory.arena_bytes,
-            run_bytes,
-            lower_bound_bytes: memory.lower_bound_bytes,
-            heap_slots: self.slot_last.len(),
-        }
-    }
-
-    fn wiring(
-        &self,
-        draft: &Draft,
-        memory: &MemoryPlan,
-    ) -> (Vec<Option<Operand>>, Vec<Destination>) {
-        let Some(node) = self.graph.node(draft.id) else { return (Vec::new(), Vec::new()) };
-        let destinations: Vec<Destination> = node
-            .outputs
-            .iter()
-            .filter_map(|&id| match self.operand(id, memory)? {
-                Operand::Arena { range, dtype, shape } => {
-                    Some(Destination::Arena { range, dtype, shape })
-                }
-                Operand::Heap { slot, .. } => Some(Destination::Heap(slot)),
-                Operand::Constant(_) | Operand::Input { .. } => None,
-            })
-            .collect();
-        let written: Vec<&Range<usize>> = destinations
-            .iter()
-            .filter_map(|destination| match destination {
-                Destination::Arena { range, .. } if !range.is_empty() => Some(range),
-                _ => None,
-            })
-            .collect();
-        // An operand whose memory a result takes over is not handed to the kernel as a view.
-        let taken = |operand: &Operand| match operand {
-            Operand::Arena { range, .. } => written.contains(&range),
-            _ => false,
-        };
-        let operands = node.inputs.iter().map(|input| {
-            input.and_then(|id| self.operand(id, memory)).filter(|operand| !taken(operand))
-        });
-        (operands.collect(), destinations)
-    }
-
-    fn operand(&self, id: ValueId, memory: &MemoryPlan) -> Option<Operand> {
-        let fact = &self.facts[id.index()];
-        Some(match self.place(id)? {
-            Place::Constant(tensor) => match fact.shape() {
-                Some(shape) => Operand::Constant(tensor.reshaped(shape).ok()?),
-                None => Operand::Constant(tensor.clone()),
-            },
-            Place::Input(index) => Operand::Input { index: *index, shape: fact.shape()? },
-            Place::Arena(i) => Operand::Arena {
-                range: memory.ranges[*i].clone(),
-                dtype: fact.dtype?,
-                shape: fact.shape()?,
-            },
-            Place::Heap(slot) => Operand::Heap { slot: *slot, shape: fact.shape() },
-        })
     }
 }
 

@@ -78,7 +78,7 @@ pub fn tune(
     model: &Model,
     inputs: &[Tensor],
     budget: Duration,
-    now: &dyn Fn() -> Duration,
+    now: &(dyn Fn() -> Duration + Sync),
 ) -> Result<Tuned, TuneError> {
     let tensors: Vec<Tensor> = inputs.iter().map(Tensor::aligned).collect();
     let shapes = tensors.iter().map(|tensor| tensor.shape().clone()).collect();
@@ -103,7 +103,7 @@ struct Bench<'a> {
     shapes: Vec<Shape>,
     /// Of one phase.
     budget: Duration,
-    now: &'a dyn Fn() -> Duration,
+    now: &'a (dyn Fn() -> Duration + Sync),
 }
 
 /// A variant of the model, its steps, and the times of every one of them in each turn.
@@ -267,12 +267,14 @@ impl Bench<'_> {
             for Variant { model, times, .. } in &mut *variants {
                 model.run_views(&views, None, &mut |_, _| Ok(()))?;
                 let mut last = (self.now)();
+                let mut run = vec![Duration::ZERO; times.len()];
                 let mut observer = |step: usize| {
                     let time = (self.now)();
-                    times[step].push(time - last);
+                    run[step] += time - last;
                     last = time;
                 };
                 model.run_views(&views, Some(&mut observer), &mut |_, _| Ok(()))?;
+                times.iter_mut().zip(run).for_each(|(times, time)| times.push(time));
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ mod shape;
 mod tensor;
 mod view;
 
-pub use arena::{Arena, Reads, Writes};
+pub use arena::{Arena, Reads, SharedArena, Writes};
 pub use buffer::{ALIGNMENT, Buffer, FileAccess};
 pub use dtype::{DType, Element};
 pub use error::TensorError;

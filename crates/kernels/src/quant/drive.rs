@@ -148,13 +148,7 @@ impl Part<'_> {
         }
     }
 
-    fn run_block<D: Dot>(
-        &self,
-        d: D,
-        block: Block<'_>,
-        table: &mut RowTable,
-        prepared: &mut [u8],
-    ) {
+    fn run_block<D: Dot>(&self, d: D, block: Block<'_>, table: &mut RowTable, prepared: &mut [u8]) {
         let k = self.product.rows.depth();
         let tiles = self.rows.len().div_ceil(D::TILE_ROWS);
         for tile in 0..tiles {

@@ -61,7 +61,7 @@ pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
     })
 }
 
-fn unary_function(op: &Op) -> Option<UnaryFn> {
+pub(super) fn unary_function(op: &Op) -> Option<UnaryFn> {
     Some(match op {
         Op::Abs => UnaryFn::Abs,
         Op::Acos => UnaryFn::Acos,
@@ -108,7 +108,7 @@ fn unary_function(op: &Op) -> Option<UnaryFn> {
     })
 }
 
-fn arithmetic(op: &Op) -> Option<(BinaryFn, IntegerFn)> {
+pub(super) fn arithmetic(op: &Op) -> Option<(BinaryFn, IntegerFn)> {
     Some(match op {
         Op::Add => (BinaryFn::Add, IntegerFn::Add),
         Op::Sub => (BinaryFn::Sub, IntegerFn::Sub),

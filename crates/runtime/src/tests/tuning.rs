@@ -1,8 +1,8 @@
 //! Choices change how steps run, never what they compute.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use landfall_graph::text::parse;
@@ -41,11 +41,8 @@ fn input() -> Tensor {
 #[test]
 fn every_distinct_step_is_measured_once_for_each_way() {
     let model = model();
-    let time = Cell::new(Duration::ZERO);
-    let clock = || {
-        time.set(time.get() + Duration::from_micros(1));
-        time.get()
-    };
+    let time = AtomicU64::new(0);
+    let clock = || Duration::from_micros(time.fetch_add(1, Ordering::Relaxed));
     let found = tune(&model, &[input()], Duration::from_millis(1), &clock).unwrap();
     // By this clock every step takes equally long, whatever it does.
     assert_eq!(found.tuning, Tuning::default());
