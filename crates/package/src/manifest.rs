@@ -36,7 +36,7 @@ pub struct Manifest {
     pub packed: BTreeMap<String, TensorRecord>,
     /// Inputs with the outputs expected of them, at the signature that callers see.
     pub golden: Vec<GoldenRecord>,
-    /// What was measured to be fastest, for each processor and number of threads measured on.
+    /// What was measured to be fastest, for each processor, number of threads and precision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tuning: Vec<TuningRecord>,
     /// Every entry of the archive but the manifest.
@@ -120,8 +120,17 @@ pub struct TuningRecord {
     pub cpu: String,
     /// Threads of a run.
     pub threads: usize,
+    /// Precision of matrix products and convolutions.
+    pub precision: PrecisionName,
     /// By the runtime's signature of a step; steps that are absent are left to its cost model.
     pub steps: BTreeMap<String, StepChoice>,
+}
+
+impl TuningRecord {
+    /// What it holds for: the processor, the number of threads and the precision.
+    pub fn key(&self) -> (&str, usize, Precision) {
+        (&self.cpu, self.threads, self.precision.0)
+    }
 }
 
 /// How to run one step.
@@ -292,9 +301,10 @@ impl Manifest {
         Ok(json)
     }
 
-    /// What was measured on that processor with that many threads, if anything was.
-    pub fn tuning(&self, cpu: &str, threads: usize) -> Option<&TuningRecord> {
-        self.tuning.iter().find(|record| record.cpu == cpu && record.threads == threads)
+    /// What was measured on that processor with that many threads in that precision, if anything
+    /// was.
+    pub fn tuning(&self, key: (&str, usize, Precision)) -> Option<&TuningRecord> {
+        self.tuning.iter().find(|record| record.key() == key)
     }
 
     /// Inputs and outputs of the graph itself.

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use landfall_graph::{DimSpec, Signature, TensorSpec};
 use landfall_package::steps::{PostStep, PreStep};
 use landfall_package::{
-    ALIGNMENT, Golden, ModelConfig, Package, PackageBuilder, PackageError, Provenance, Source,
-    StepChoice, Tolerance, TuningRecord,
+    ALIGNMENT, Golden, ModelConfig, Package, PackageBuilder, PackageError, PrecisionName,
+    Provenance, Source, StepChoice, Tolerance, TuningRecord,
 };
-use landfall_tensor::{Buffer, DType, Shape, Tensor};
+use landfall_tensor::{Buffer, DType, Precision, Shape, Tensor};
 use proptest::prelude::*;
 
 fn spec(name: &str, dtype: DType, dims: &[usize]) -> TensorSpec {
@@ -64,6 +64,7 @@ fn builder() -> PackageBuilder {
         tuning: vec![TuningRecord {
             cpu: "Maker-1-2-3-avx2-32K-512K".into(),
             threads: 2,
+            precision: PrecisionName(Precision::Bf16),
             steps: BTreeMap::from([(
                 "Conv(f32[1,4])".to_owned(),
                 StepChoice { algorithm: None, threads: Some(1) },
@@ -128,8 +129,11 @@ fn a_package_comes_back_from_its_mapped_file() {
     assert_eq!(package.asset_names().collect::<Vec<_>>(), ["labels.txt"]);
     assert_eq!(package.golden().unwrap(), builder.golden);
     assert_eq!(package.manifest().tuning, builder.tuning);
-    assert_eq!(package.manifest().tuning("Maker-1-2-3-avx2-32K-512K", 2), builder.tuning.first());
-    assert_eq!(package.manifest().tuning("Maker-1-2-3-avx2-32K-512K", 1), None);
+    let tuning = |threads, precision| {
+        package.manifest().tuning(("Maker-1-2-3-avx2-32K-512K", threads, precision))
+    };
+    assert_eq!(tuning(2, Precision::Bf16), builder.tuning.first());
+    assert_eq!((tuning(1, Precision::Bf16), tuning(2, Precision::F32)), (None, None));
     let again = PackageBuilder::from_package(&package).unwrap();
     assert!(bytes_of(&again) == fs::read(&path).unwrap(), "written again, it is another file");
     let outer = &package.steps().outer;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// The precision of the operands of matrix products and convolutions between f32 tensors. Sums and
 /// everything else are f32; operators on other types keep their own arithmetic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Precision {
     /// As the model says.
     #[default]

@@ -63,6 +63,13 @@ impl Conv2d {
         fastest.copied().unwrap_or(ConvAlgorithm::Gemm)
     }
 
+    /// The f32 algorithm that is expected to be faster than a matrix product of bf16 operands, which
+    /// takes about half the time of one in f32; `None` if there is none.
+    pub fn algorithm_beyond_bf16(&self) -> Option<ConvAlgorithm> {
+        let fastest = self.algorithm();
+        (self.cycles(fastest) < self.cycles(ConvAlgorithm::Gemm) / 2).then_some(fastest)
+    }
+
     /// The time that an algorithm is expected to take for one image, in fused multiply-adds of 16
     /// lanes.
     fn cycles(&self, algorithm: ConvAlgorithm) -> usize {
@@ -134,6 +141,17 @@ mod tests {
     fn choice(size: usize, channels: usize, outputs: usize) -> ConvAlgorithm {
         let window = Window2d::new([1, size, size, channels], [3, 3]).with_pads([1; 4]);
         Conv2d { window, out_channels: outputs, groups: 1 }.algorithm()
+    }
+
+    #[test]
+    fn small_images_of_many_channels_are_left_to_bf16() {
+        let conv = |size: usize, channels: usize| {
+            let window = Window2d::new([1, size, size, channels], [3, 3]).with_pads([1; 4]);
+            Conv2d { window, out_channels: channels, groups: 1 }.algorithm_beyond_bf16()
+        };
+        assert_eq!(conv(14, 256), Some(ConvAlgorithm::Winograd4));
+        assert_eq!(conv(56, 64), Some(ConvAlgorithm::Winograd4));
+        assert_eq!(conv(7, 512), None);
     }
 
     #[test]

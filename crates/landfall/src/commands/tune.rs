@@ -9,11 +9,11 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use landfall_package::PackageBuilder;
 use landfall_runtime::{Candidate, Choice, Model, Options, Tuned, TunedStep, Tuning, tune};
-use landfall_tensor::{Shape, Tensor};
+use landfall_tensor::{Precision, Shape, Tensor};
 use serde::Serialize;
 
 use super::Failure;
-use super::arguments::{positive, seconds, threads};
+use super::arguments::{positive, precision, seconds, threads};
 use super::output::print;
 use super::paths::Paths;
 use super::table::Table;
@@ -30,7 +30,7 @@ Examples:
 
 Every distinct step (operator, attributes, shapes) is measured inside whole runs with each of its
 algorithms and with fewer threads. What is faster than the cost model's own choice is kept for this
-kind of processor and this number of threads, beside what was kept for others; loading uses what
+kind of processor, number of threads and precision, beside what was kept for others; loading uses what
 fits. Other shapes than those measured are left to the cost model.";
 
 /// Batches that are measured unless told.
@@ -59,6 +59,10 @@ pub(super) struct TuneArguments {
     /// Threads of one run; 0 for one per core
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
     threads: usize,
+    /// Precision of matrix products and convolutions: f32 or bf16 [default: what the model's author
+    /// declares, or f32]
+    #[arg(long, value_name = "NAME", value_parser = precision)]
+    precision: Option<Precision>,
     /// How long to measure each set of shapes, about
     #[arg(long, value_name = "S", default_value = "6", value_parser = seconds)]
     seconds: Duration,
@@ -103,6 +107,7 @@ struct Figures {
     model: String,
     cpu: String,
     threads: usize,
+    precision: &'static str,
     /// Where it was kept; absent if there was no place.
     #[serde(skip_serializing_if = "Option::is_none")]
     kept_in: Option<String>,
@@ -124,9 +129,13 @@ fn tuned(arguments: &TuneArguments) -> Result<Figures> {
     let name = arguments.model.display().to_string();
     ensure!(arguments.seconds > Duration::ZERO, "--seconds: expected above 0");
     let kept_in = target(arguments)?;
-    let options = EngineOptions::from_environment(arguments.threads)?;
+    let options = EngineOptions {
+        precision: arguments.precision,
+        ..EngineOptions::from_environment(arguments.threads)?
+    };
     let opened = engine::open(&arguments.model, &options)?;
-    let runtime = options.runtime();
+    let runtime = options.declared_runtime(&opened.serving);
+    let precision = runtime.precision;
     let (mut tuning, mut cases, mut all_shapes) = (Tuning::default(), Vec::new(), Vec::new());
     for extents in all_extents(arguments, &opened.model).with_context(|| name.clone())? {
         let signature = opened.model.signature();
@@ -149,6 +158,7 @@ fn tuned(arguments: &TuneArguments) -> Result<Figures> {
         model: name,
         cpu: options.cpu.signature(),
         threads: options.threads,
+        precision: precision.name(),
         kept_in: kept_in.map(|path| path.display().to_string()),
         algorithms_refused,
         cases,
@@ -247,9 +257,9 @@ fn keep(
         builder.packed.extend(model.packed());
     }
     let record = engine::record_of(&tuning, runtime);
-    builder.tuning.retain(|known| (&known.cpu, known.threads) != (&record.cpu, record.threads));
+    builder.tuning.retain(|known| known.key() != record.key());
     builder.tuning.push(record);
-    builder.tuning.sort_by(|a, b| (&a.cpu, a.threads).cmp(&(&b.cpu, b.threads)));
+    builder.tuning.sort_by(|a, b| a.key().cmp(&b.key()));
     builder.write(output)?;
     Ok(refused)
 }
@@ -277,9 +287,9 @@ fn case(found: &Tuned, shapes: &[Shape]) -> Case {
 }
 
 fn report(figures: &Figures, explain: bool) -> String {
-    let Figures { model, cpu, threads, .. } = figures;
+    let Figures { model, cpu, threads, precision, .. } = figures;
     let plural = if *threads == 1 { "" } else { "s" };
-    let mut text = format!("{model}\n  {cpu}, {threads} thread{plural}\n");
+    let mut text = format!("{model}\n  {cpu}, {threads} thread{plural}, {precision}\n");
     for case in &figures.cases {
         let shapes: Vec<String> = case.shapes.iter().map(|shape| format!("{shape:?}")).collect();
         let (shapes, steps) = (shapes.join(" "), case.steps.len());

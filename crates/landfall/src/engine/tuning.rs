@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use landfall_package::{Package, StepChoice, TuningRecord};
+use landfall_package::{Package, PrecisionName, StepChoice, TuningRecord};
 use landfall_runtime::{Choice, Options, Tuning};
 
-/// What was measured for this package on this processor with this number of threads.
+/// What was measured for this package on this processor, with these threads and precision.
 pub(super) fn of_package(package: &Package, options: &Options) -> Option<Arc<Tuning>> {
-    let record = package.manifest().tuning(&options.cpu.signature(), options.threads)?;
+    let cpu = options.cpu.signature();
+    let record = package.manifest().tuning((&cpu, options.threads, options.precision))?;
     let choice = |choice: &StepChoice| Choice {
         algorithm: choice.algorithm.clone(),
         threads: choice.threads,
@@ -25,6 +26,7 @@ pub fn record_of(tuning: &Tuning, options: &Options) -> TuningRecord {
     TuningRecord {
         cpu: options.cpu.signature(),
         threads: options.threads,
+        precision: PrecisionName(options.precision),
         steps: tuning.choices.iter().map(|(name, found)| (name.clone(), step(found))).collect(),
     }
 }

@@ -207,15 +207,17 @@ fn lower_packed(
     };
     let known = conv.algorithms();
     let names = names(&conv, choice.is_bf16());
+    let place = |algorithm| known.iter().position(|&a| a == algorithm).unwrap_or(0);
     let default = match choice.is_bf16() {
-        true => 0,
-        false => known.iter().position(|&a| a == conv.algorithm()).unwrap_or(0),
+        true => conv.algorithm_beyond_bf16().map_or(0, |algorithm| 1 + place(algorithm)),
+        false => place(conv.algorithm()),
     };
     let chosen = site.algorithm(&names, default);
     let algorithm = match (choice.is_bf16(), chosen) {
         (true, 0) => ConvAlgorithm::Gemm,
         (true, chosen) => {
-            choice = Choice::f32(site, "measured to be faster in f32");
+            choice =
+                Choice::f32(site, "fewer multiply-adds in f32 are faster than a product in bf16");
             known[chosen - 1]
         }
         (false, chosen) => known[chosen],
