@@ -96,6 +96,19 @@ impl RowTable {
         &self.lens
     }
 
+    /// Bytes from each of the first `rows` rows to the next, if that is the same in every segment.
+    pub(crate) fn row_stride(&self, rows: usize) -> Option<usize> {
+        let address = |segment: usize, row: usize| self.start(segment, row) as usize;
+        let step = |segment, row| address(segment, row + 1).wrapping_sub(address(segment, row));
+        if rows < 2 || self.lens.is_empty() {
+            return Some(0);
+        }
+        let stride = step(0, 0);
+        let mut steps =
+            (0..self.lens.len()).flat_map(|s| (0..rows - 1).map(move |row| step(s, row)));
+        steps.all(|step| step == stride).then_some(stride)
+    }
+
     /// The start of a row's segment.
     pub(crate) fn start(&self, segment: usize, row: usize) -> *const u8 {
         self.ptrs[segment * self.width + row]

@@ -9,8 +9,8 @@ use crate::rows::{RowSource, RowTable};
 
 /// Channels below which a tap is too short to be a segment of its own.
 const SHORT: usize = 8;
-/// Bytes up to which a kernel row is copied as one vector of this size.
-const VECTOR: usize = 16;
+/// Bytes up to which a kernel row is copied as one vector, of this size or half of it.
+const VECTOR: usize = 32;
 
 /// Windows over some channels of an image, read in place.
 ///
@@ -83,6 +83,16 @@ impl<T: Copy + Sync> WindowRows<T> {
         self.channels == w.channels && (w.dilation[1] == 1 || w.kernel[1] == 1)
     }
 
+    /// Elements of a kernel row.
+    fn row_len(&self) -> usize {
+        self.window.kernel[1] * self.channels
+    }
+
+    /// Whether kernel rows are contiguous and short enough to be copied as one vector.
+    fn has_short_rows(&self) -> bool {
+        self.taps_touch() && self.row_len() * size_of::<T>() <= VECTOR
+    }
+
     fn cut(&self) -> Cut {
         let w = &self.window;
         let dense = self.taps_touch();
@@ -138,7 +148,7 @@ impl<T: Copy + Sync> WindowRows<T> {
         let origin = self.origin(p);
         let elements = w.taps() * self.channels;
         let whole = ys.len() * xs.len() == w.taps();
-        if whole && self.taps_touch() && w.kernel[1] * self.channels * size_of::<T>() <= VECTOR {
+        if whole && self.has_short_rows() {
             self.copy_short_rows(origin, to);
             // SAFETY: `to` has room for the row.
             unsafe { self.pad(to.add(elements), self.depth - elements) };
@@ -181,8 +191,45 @@ impl<T: Copy + Sync> WindowRows<T> {
     /// # Safety
     /// `elements` elements are writable at `to`.
     unsafe fn pad(&self, to: *mut T, elements: usize) {
+        if elements == 0 {
+            return;
+        }
         // SAFETY: by the caller's promise.
         unsafe { ptr::write_bytes(to.cast::<u8>(), self.pad, elements * size_of::<T>()) }
+    }
+
+    /// Copies `count` neighbouring windows inside the image, kernel rows of at most `V` bytes, from
+    /// element `start` on to `segment`.
+    fn copy_short_windows<const V: usize>(
+        &self,
+        first: Position,
+        count: usize,
+        (segment, start): (usize, usize),
+        table: &mut RowTable,
+    ) {
+        let w = &self.window;
+        let (len, step) = (self.row_len(), w.stride[1] * w.channels);
+        let to = table.take_copy(count * self.depth * size_of::<T>()).cast::<T>();
+        let origin = self.origin(first);
+        let last = origin.wrapping_add((count - 1) * step + self.tap_offset(w.kernel[0] - 1, 0));
+        let inside = last.cast::<[u8; V]>().wrapping_add(1).cast() <= self.end;
+        for row in 0..count {
+            let (from, to) = (origin.wrapping_add(row * step), to.wrapping_add(row * self.depth));
+            table.set(segment, row, to.wrapping_add(start).cast());
+            if !inside {
+                self.copy_short_rows(from, to);
+            }
+            for ky in 0..if inside { w.kernel[0] } else { 0 } {
+                let from = from.wrapping_add(self.tap_offset(ky, 0)).cast::<[u8; V]>();
+                let to = to.wrapping_add(ky * len).cast::<[u8; V]>();
+                // SAFETY: a vector from the last tap on is inside the images; the copies have room
+                // for the windows and a vector.
+                unsafe { to.write_unaligned(from.read_unaligned()) }
+            }
+            let elements = w.taps() * self.channels;
+            // SAFETY: the copy has `depth` elements.
+            unsafe { self.pad(to.wrapping_add(elements), self.depth - elements) };
+        }
     }
 
     /// One segment, every row a copy.
@@ -191,6 +238,14 @@ impl<T: Copy + Sync> WindowRows<T> {
         table.reserve_copies(count * bytes + VECTOR);
         let segment = table.add_segment(depth.len(), ptr::null());
         let mut position = self.position(first);
+        if self.has_short_rows() && self.is_inside(position, count) {
+            let (row_bytes, to) = (self.row_len() * size_of::<T>(), (segment, depth.start));
+            match row_bytes <= VECTOR / 2 {
+                true => self.copy_short_windows::<{ VECTOR / 2 }>(position, count, to, table),
+                false => self.copy_short_windows::<VECTOR>(position, count, to, table),
+            }
+            return;
+        }
         for row in 0..count {
             let copy = table.take_copy(bytes).cast::<T>();
             self.copy_window(position, copy);

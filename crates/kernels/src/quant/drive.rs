@@ -6,12 +6,14 @@ use std::ops::Range;
 use super::epilogue::{Finish, FinishBytes, FinishTile};
 use super::lanes::{Dot, DotOp, dispatch};
 use super::pack::GROUP;
-use super::tile::{Prepare, TileArgs, TileBytes, TileOutput, run_tile, widths};
+use super::tile::{Prepare, Segment, TileArgs, TileBytes, TileOutput, run_tile, widths};
 use crate::gemm::{Extents, PANEL, grid};
 use crate::math::ActivateTile;
 use crate::rows::{DenseRows, RowSource, RowTable};
 use crate::{CacheSizes, Cpu, Exec, parallel, scratch};
 
+/// Most pieces of rows that tiles read in place.
+const SEGMENTS: usize = 16;
 /// Most sums of a tile: 12 rows of 32 columns.
 const TILE_SUMS: usize = 12 * 2 * PANEL;
 
@@ -140,6 +142,13 @@ struct Block<'a> {
     bytes: Option<&'a FinishBytes<'a>>,
 }
 
+/// Rows of a tile.
+struct Left<'a> {
+    rows: Range<usize>,
+    segments: &'a [Segment],
+    row_stride: usize,
+}
+
 impl Part<'_> {
     /// Everything that is added to the sums of the columns of some panels.
     fn fill_base(&self, first_panel: usize, base: &mut [i32]) {
@@ -156,14 +165,26 @@ impl Part<'_> {
             let rows = self.rows.start + rows.start..self.rows.start + rows.end;
             table.clear();
             self.product.rows.fill(rows.start, rows.len(), 0..k, table);
-            d.run(Prepare {
-                table,
-                rows: rows.len(),
-                flip: self.flip(),
-                to: prepared,
-                row_stride: k / GROUP * D::ROW_BYTES,
-            });
-            self.run_row(d, rows, &block, table, prepared);
+            let mut segments = [Segment { start: prepared.as_ptr(), groups: k / GROUP }; SEGMENTS];
+            let (mut count, mut row_stride) = (1, k / GROUP * D::ROW_BYTES);
+            let as_they_are = D::ROW_BYTES == GROUP && self.flip() == 0;
+            let in_place = as_they_are && table.segments() <= SEGMENTS;
+            match table.row_stride(rows.len()).filter(|_| in_place) {
+                Some(stride) => {
+                    (count, row_stride) = (table.segments(), stride);
+                    for (index, len) in table.lens().iter().enumerate() {
+                        let (start, groups) = (table.start(index, 0), len / GROUP);
+                        segments[index] = Segment { start, groups };
+                    }
+                }
+                None => {
+                    let (rows, flip) = (rows.len(), self.flip());
+                    d.run(Prepare { table, rows, flip, to: prepared, row_stride });
+                }
+            }
+            let segments = &segments[..count];
+            let left = Left { rows, segments, row_stride };
+            self.run_row(d, &left, &block, table);
         }
     }
 
@@ -171,12 +192,11 @@ impl Part<'_> {
     fn run_row<D: Dot>(
         &self,
         d: D,
-        rows: Range<usize>,
+        left: &Left<'_>,
         block: &Block<'_>,
         table: &RowTable,
-        prepared: &[u8],
     ) {
-        let finish = &self.product.finish;
+        let (finish, rows) = (&self.product.finish, &left.rows);
         let groups = self.product.rows.depth() / GROUP;
         let panel_stride = groups * GROUP * PANEL;
         let mut sums = [0i32; TILE_SUMS];
@@ -189,9 +209,8 @@ impl Part<'_> {
         for (vectors, width) in widths::<D>().iter().map(|v| (*v, v * D::LANES / PANEL)) {
             while panel + width <= block.panels.end {
                 let args = TileArgs {
-                    rows: prepared.as_ptr(),
-                    row_stride: groups * D::ROW_BYTES,
-                    groups,
+                    segments: left.segments,
+                    row_stride: left.row_stride,
                     b: self.product.right.wrapping_add(panel * panel_stride),
                     panel_stride,
                     base: zeros.as_ptr(),

@@ -37,7 +37,8 @@ pub(crate) trait Dot: Taps {
     fn run<O: DotOp>(self, op: O);
     /// Bytes that four elements of a row take once prepared.
     const ROW_BYTES: usize;
-    /// Makes unsigned elements of four bytes, flipped by `flip`, in the form that `row` reads.
+    /// Makes unsigned elements of four bytes, flipped by `flip`, in the form that `row` reads: the
+    /// same bytes if `ROW_BYTES` is 4.
     ///
     /// # Safety
     /// `len`, a multiple of 4, bytes are readable at `from`, `len / 4 * ROW_BYTES` writable at

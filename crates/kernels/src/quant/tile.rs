@@ -11,18 +11,25 @@ use crate::rows::RowTable;
 /// One tile's operands.
 #[derive(Clone, Copy)]
 pub(crate) struct TileArgs<'a> {
-    /// First of the prepared rows.
-    pub(crate) rows: *const u8,
+    /// The prepared rows, piece by piece.
+    pub(crate) segments: &'a [Segment],
     /// Bytes from one prepared row to the next.
     pub(crate) row_stride: usize,
-    /// Groups of four elements in a row.
-    pub(crate) groups: usize,
     pub(crate) b: *const i8,
     /// Bytes from one panel to the next.
     pub(crate) panel_stride: usize,
     /// `[NV * LANES]`: what the sums begin with.
     pub(crate) base: *const i32,
     pub(crate) output: TileOutput<'a>,
+}
+
+/// Contiguous elements of prepared rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Segment {
+    /// Those of the first row.
+    pub(crate) start: *const u8,
+    /// Groups of four elements.
+    pub(crate) groups: usize,
 }
 
 /// Where a tile's results go.
@@ -71,20 +78,22 @@ unsafe fn accumulate<D: Dot, const MR: usize, const NV: usize>(
     // SAFETY: see `Tile::eval`.
     unsafe {
         let mut acc = [from_fn(|v| d.load_sum(t.base.add(v * D::LANES))); MR];
-        let rows: [*const u8; MR] = from_fn(|i| t.rows.add(i * t.row_stride));
         let mut b = t.b;
-        for k in 0..t.groups {
-            let columns: [D::Columns; NV] = from_fn(|v| {
-                let (panel, lane) = (v * D::LANES / PANEL, v * D::LANES % PANEL);
-                d.columns(b.add(panel * t.panel_stride + lane * GROUP))
-            });
-            for i in 0..MR {
-                let row = d.row(rows[i].add(k * D::ROW_BYTES));
-                for v in 0..NV {
-                    acc[i][v] = d.dot(acc[i][v], row, columns[v]);
+        for segment in t.segments {
+            let rows: [*const u8; MR] = from_fn(|i| segment.start.add(i * t.row_stride));
+            for k in 0..segment.groups {
+                let columns: [D::Columns; NV] = from_fn(|v| {
+                    let (panel, lane) = (v * D::LANES / PANEL, v * D::LANES % PANEL);
+                    d.columns(b.add(panel * t.panel_stride + lane * GROUP))
+                });
+                for i in 0..MR {
+                    let row = d.row(rows[i].add(k * D::ROW_BYTES));
+                    for v in 0..NV {
+                        acc[i][v] = d.dot(acc[i][v], row, columns[v]);
+                    }
                 }
+                b = b.add(PANEL * GROUP);
             }
-            b = b.add(PANEL * GROUP);
         }
         acc
     }
