@@ -49,8 +49,8 @@ pub use attention::{
 };
 pub use cache::CacheSizes;
 pub use conv::{
-    Conv2d, TransposedConv, Window2d, average_pool, conv_planes, conv2d, global_average_pool,
-    max_pool, transposed_conv,
+    Conv2d, ConvChain, ConvStage, TransposedConv, Window2d, average_pool, conv_chain, conv_planes,
+    conv2d, global_average_pool, max_pool, transposed_conv,
 };
 pub use gemm::{
     Epilogue, MatMul, MatrixLayout, PANEL, PackedB, RowsMut, RowsRef, gemm, matmul, pack_b,

@@ -3,6 +3,7 @@
 mod activation;
 pub(crate) mod alike;
 mod attention;
+pub(crate) mod chain;
 mod classical;
 mod control;
 mod convolution;

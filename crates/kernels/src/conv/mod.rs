@@ -3,14 +3,17 @@
 //! A convolution is a matrix product whose left rows are windows of the image, read in place. A
 //! depthwise convolution is computed directly, vectorised over channels.
 
+mod chain;
 mod depthwise;
 mod planes;
 mod pooling;
 pub(crate) mod rows;
+mod taps;
 #[cfg(test)]
 mod tests;
 mod window;
 
+pub use chain::{ConvChain, ConvStage, conv_chain};
 pub use planes::{TransposedConv, conv_planes, transposed_conv};
 pub use pooling::{average_pool, global_average_pool, max_pool};
 pub use window::Window2d;

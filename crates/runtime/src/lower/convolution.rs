@@ -20,7 +20,7 @@ use landfall_tensor::{DType, Shape, Tensor};
 use super::activation::activation;
 use super::types::{float_type, number_type};
 use super::{Lowered, Site};
-use crate::kernel::Io;
+use crate::kernel::{Convolution, Io};
 use crate::{Kernel, KernelError, KernelInfo};
 
 pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
@@ -248,6 +248,11 @@ impl Kernel for PackedConv {
         let weights = self.weights.as_slice()?;
         conv2d(exec, &self.conv, input, weights, &epilogue, RowsMut { data: out, stride });
         Ok(())
+    }
+
+    fn convolution(&self) -> Option<Convolution> {
+        let (conv, weights, activation) = (self.conv, self.weights.clone(), self.activation);
+        Some(Convolution { conv, weights, activation })
     }
 
     fn info(&self) -> KernelInfo {
