@@ -49,8 +49,9 @@ pub use attention::{
 };
 pub use cache::CacheSizes;
 pub use conv::{
-    Conv2d, ConvAlgorithm, TransposedConv, Window2d, average_pool, conv_planes, conv2d,
-    conv2d_bf16, conv2d_by, global_average_pool, max_pool, transposed_conv,
+    Conv2d, ConvAlgorithm, ConvChain, ConvStage, TransposedConv, Window2d, average_pool,
+    conv_chain, conv_planes, conv2d, conv2d_bf16, conv2d_by, global_average_pool, max_pool,
+    transposed_conv,
 };
 pub use gemm::{
     Epilogue, MatMul, MatrixLayout, PANEL, PackedB, PackedBf16, RowsMut, RowsRef, gemm, gemm_bf16,

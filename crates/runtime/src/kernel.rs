@@ -1,6 +1,6 @@
 //! The contract between the executor and a lowered operator.
 
-use landfall_kernels::Exec;
+use landfall_kernels::{Activation, Conv2d, Exec};
 use landfall_tensor::{Tensor, TensorMut, TensorView};
 use smallvec::SmallVec;
 
@@ -60,10 +60,27 @@ pub trait Kernel: Send + Sync {
         None
     }
 
+    /// What it computes, if that is a convolution that may run as one with its neighbours.
+    fn convolution(&self) -> Option<Convolution> {
+        None
+    }
+
     /// Working memory that a run needs besides its results.
     fn scratch_bytes(&self) -> usize {
         0
     }
+}
+
+/// A channels-last f32 convolution of operand 0, with the bias in operand 2 and the residual in
+/// operand 3, if they are present.
+#[derive(Clone)]
+pub struct Convolution {
+    /// Its geometry.
+    pub conv: Conv2d,
+    /// Weights packed by [`Conv2d::pack_weights`].
+    pub weights: Tensor,
+    /// Applied last.
+    pub activation: Activation,
 }
 
 /// An operator whose result shapes depend on data, or whose results are text: it allocates them.

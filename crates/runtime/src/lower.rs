@@ -4,6 +4,7 @@ mod activation;
 pub(crate) mod alike;
 mod attention;
 mod bf16;
+pub(crate) mod chain;
 mod classical;
 mod control;
 mod convolution;

@@ -4,8 +4,10 @@
 //! known shapes becomes a kernel writing into the arena; a node that only renames elements shares
 //! its operand's place; a node whose result shapes depend on data allocates when it runs, and so
 //! does what follows from it. Then steps that are better run together form regions
-//! (`plan/regions.rs`), and values get their offsets (`plan/layout.rs`).
+//! (`plan/regions.rs`), some convolutions become one (`plan/chains.rs`), and values get their offsets
+//! (`plan/layout.rs`).
 
+mod chains;
 mod layout;
 mod regions;
 
@@ -159,6 +161,8 @@ struct Draft {
     threads: Option<usize>,
     signature: String,
     region: Option<usize>,
+    /// What it reads, if not what its node reads.
+    operands: Option<Vec<Option<ValueId>>>,
 }
 
 struct Planner<'a> {
@@ -192,6 +196,7 @@ pub(crate) fn build(
     }
     planner.find_lifetimes();
     planner.form_regions();
+    planner.merge_chains();
     planner.share_in_place();
     Ok(planner.finish())
 }
@@ -330,8 +335,8 @@ impl<'a> Planner<'a> {
         };
         within(bytes, limit)?;
         let scratch = (bytes > 0).then(|| self.request(bytes, step));
-        let (threads, signature, region) = (None, String::new(), None);
-        self.drafts.push(Draft { id, work, scratch, threads, signature, region });
+        let (threads, signature, region, operands) = (None, String::new(), None, None);
+        self.drafts.push(Draft { id, work, scratch, threads, signature, region, operands });
         Ok(())
     }
 

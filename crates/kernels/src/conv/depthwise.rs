@@ -3,6 +3,7 @@
 use std::array::from_fn;
 use std::ops::Range;
 
+use super::taps::{self, MAX_ROWS, RowArgs};
 use super::{Conv2d, Window2d};
 use crate::gemm::{Epilogue, Finish, Product, Right, RowsMut};
 use crate::math::ActivateTile;
@@ -12,6 +13,10 @@ use crate::{Exec, parallel};
 
 /// Output columns computed together, sharing each weight.
 const COLUMNS: usize = 4;
+
+/// Bytes of output lines whose channels are computed vector by vector, so that input rows are still
+/// in L1 for the next line.
+const BLOCK_BYTES: usize = 128 << 10;
 
 pub(super) fn run(
     exec: Exec<'_>,
@@ -70,28 +75,87 @@ impl SimdOp for Lines<'_> {
     #[inline(always)]
     fn eval<S: Simd>(self, s: S) {
         let w = self.window;
-        for line in self.lines.clone() {
-            let line = Line::new(w, line);
-            let mut c = 0;
-            while c < w.channels {
-                let lanes = S::LANES.min(w.channels - c);
-                // SAFETY: line, columns and channels are inside the operands, which `run` checked.
-                unsafe {
-                    let two = w.channels - c >= 2 * S::LANES;
-                    if two {
-                        self.block::<S, 2>(s, &line, c, S::LANES);
-                    } else {
-                        self.block::<S, 1>(s, &line, c, lanes);
-                    }
-                    c += if two { 2 * S::LANES } else { lanes };
+        let whole = if self.has_fast_rows() { w.channels / S::LANES * S::LANES } else { 0 };
+        let bytes = w.out_width * w.channels * size_of::<f32>();
+        let block = (BLOCK_BYTES / bytes.max(1)).max(1);
+        for first in self.lines.clone().step_by(block) {
+            let lines = first..self.lines.end.min(first + block);
+            for c in (0..whole).step_by(S::LANES) {
+                for line in lines.clone() {
+                    // SAFETY: line and channels are inside the operands, which `run` checked.
+                    unsafe { self.fast_row(s, &Line::new(w, line), c) };
                 }
             }
-            self.activate(s, line.index);
+            for line in lines {
+                self.rest(s, &Line::new(w, line), whole);
+                self.activate(s, line);
+            }
         }
     }
 }
 
 impl Lines<'_> {
+    fn has_fast_rows(&self) -> bool {
+        let w = self.window;
+        // With steps of two, rows are hardly read again: whole pixels in order suit memory better.
+        let width = taps::has_width(w.kernel[1], w.stride[1], w.dilation[1]);
+        width && w.stride == [1, 1] && w.kernel[0] <= MAX_ROWS
+    }
+
+    /// One vector of channels of one line.
+    ///
+    /// # Safety
+    /// The channels exist.
+    #[inline(always)]
+    unsafe fn fast_row<S: Simd>(&self, s: S, line: &Line, c: usize) {
+        let (w, p) = (self.window, self.product);
+        let position = line.index * w.out_width;
+        let finish = p.finish(position, c);
+        let start = self.input.as_ptr();
+        let row = |i: usize| (line.first_row + i * w.dilation[0]) * w.width * w.channels + c;
+        let args = RowArgs {
+            rows: from_fn(|i| start.wrapping_add(row(i))),
+            count: line.ys.len(),
+            weights: self
+                .weights
+                .as_ptr()
+                .wrapping_add(line.ys.start * w.kernel[1] * w.channels + c),
+            tap: w.channels,
+            column: w.channels,
+            width: w.width,
+            pad: w.pads[1],
+            out_width: w.out_width,
+            out: p.out.wrapping_add(position * p.out_stride + c),
+            out_column: p.out_stride,
+            bias: finish.bias,
+            residual: finish.residual,
+            residual_column: finish.residual_stride,
+            low: finish.low,
+            high: finish.high,
+        };
+        // SAFETY: valid kernel rows are rows of the image; the channels exist.
+        unsafe { taps::row(s, w.kernel[1], w.stride[1], &args) };
+    }
+
+    /// The channels of one line from `c` on.
+    #[inline(always)]
+    fn rest<S: Simd>(&self, s: S, line: &Line, mut c: usize) {
+        let w = self.window;
+        while c < w.channels {
+            let lanes = S::LANES.min(w.channels - c);
+            // SAFETY: line, columns and channels are inside the operands, which `run` checked.
+            unsafe {
+                let two = w.channels - c >= 2 * S::LANES;
+                if two {
+                    self.block::<S, 2>(s, line, c, S::LANES);
+                } else {
+                    self.block::<S, 1>(s, line, c, lanes);
+                }
+                c += if two { 2 * S::LANES } else { lanes };
+            }
+        }
+    }
+
     /// One line, `V` vectors of channels from `c` (the last of `lanes` lanes).
     ///
     /// # Safety

@@ -4,16 +4,19 @@
 //! depthwise convolution is computed directly, vectorised over channels.
 
 mod algorithm;
+mod chain;
 mod depthwise;
 mod planes;
 mod pooling;
 pub(crate) mod rows;
+mod taps;
 #[cfg(test)]
 mod tests;
 mod window;
 mod winograd;
 
 pub use algorithm::{ConvAlgorithm, conv2d_by};
+pub use chain::{ConvChain, ConvStage, conv_chain};
 pub use planes::{TransposedConv, conv_planes, transposed_conv};
 pub use pooling::{average_pool, global_average_pool, max_pool};
 pub use window::Window2d;

@@ -50,16 +50,77 @@ impl<const MR: usize, const NV: usize> SimdOp for Tile<'_, MR, NV> {
         unsafe {
             let mut acc = [[s.splat(0.0); NV]; MR];
             if t.resume {
-                for (i, row) in acc.iter_mut().enumerate() {
-                    *row = load_row::<S, NV>(s, t.out.add(i * t.out_stride), t.cols);
-                }
+                acc = load_tile::<S, MR, NV>(s, t);
             }
             accumulate::<S, MR, NV>(s, t, &mut acc);
-            for (i, row) in acc.iter_mut().enumerate() {
+            finish_tile::<S, MR, NV>(s, t, acc);
+        }
+    }
+}
+
+/// The sums that wait in the output.
+///
+/// # Safety
+/// The tile is valid: see [`Tile::eval`].
+#[inline(always)]
+unsafe fn load_tile<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    t: &TileArgs,
+) -> [[S::F; NV]; MR] {
+    // SAFETY: see `Tile::eval`.
+    unsafe {
+        if t.cols == NV * S::LANES {
+            let row = |i: usize| t.out.add(i * t.out_stride);
+            return from_fn(|i| from_fn(|v| s.load(row(i).add(v * S::LANES))));
+        }
+        let mut sums = [[s.splat(0.0); NV]; MR];
+        for (i, row) in sums.iter_mut().enumerate() {
+            *row = load_row::<S, NV>(s, t.out.add(i * t.out_stride), t.cols);
+        }
+        sums
+    }
+}
+
+/// Applies the epilogue, if it follows, and stores the sums. Each loop over a tile of whole vectors
+/// does one thing without branches: then it is unrolled, and sums stay in registers.
+///
+/// # Safety
+/// The tile is valid: see [`Tile::eval`].
+#[inline(always)]
+unsafe fn finish_tile<S: Simd, const MR: usize, const NV: usize>(
+    s: S,
+    t: &TileArgs,
+    mut acc: [[S::F; NV]; MR],
+) {
+    // SAFETY: see `Tile::eval`.
+    unsafe {
+        if t.cols < NV * S::LANES {
+            let mut sums = acc;
+            for (i, row) in sums.iter_mut().enumerate() {
                 if let Some(finish) = &t.finish {
                     finish_row::<S, NV>(s, finish, i, t.cols, row);
                 }
                 store_row::<S, NV>(s, t.out.add(i * t.out_stride), t.cols, row);
+            }
+            return;
+        }
+        if let Some(finish) = &t.finish {
+            if !finish.bias.is_null() {
+                let bias: [S::F; NV] = from_fn(|v| s.load(finish.bias.add(v * S::LANES)));
+                acc = from_fn(|i| from_fn(|v| s.add(acc[i][v], bias[v])));
+            }
+            if !finish.residual.is_null() {
+                let start = |i: usize| finish.residual.add(i * finish.residual_stride);
+                acc =
+                    from_fn(|i| from_fn(|v| s.add(acc[i][v], s.load(start(i).add(v * S::LANES)))));
+            }
+            let (low, high) = (s.splat(finish.low), s.splat(finish.high));
+            acc = from_fn(|i| from_fn(|v| s.min(high, s.max(low, acc[i][v]))));
+        }
+        for (i, row) in acc.iter().enumerate() {
+            let out = t.out.add(i * t.out_stride);
+            for (v, &sum) in row.iter().enumerate() {
+                s.store(out.add(v * S::LANES), sum);
             }
         }
     }

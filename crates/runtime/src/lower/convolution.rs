@@ -22,7 +22,7 @@ use super::activation::activation;
 use super::bf16::Choice;
 use super::types::{float_type, number_type};
 use super::{Lowered, Site};
-use crate::kernel::Io;
+use crate::kernel::{Convolution, Io};
 use crate::{Algorithms, Kernel, KernelError, KernelInfo};
 
 pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
@@ -323,6 +323,12 @@ impl Kernel for PackedConv {
     fn algorithms(&self) -> Option<Algorithms> {
         let algorithms = Algorithms { names: self.names.to_vec(), chosen: self.chosen };
         (self.names.len() > 1).then_some(algorithms)
+    }
+
+    fn convolution(&self) -> Option<Convolution> {
+        let plain = !self.choice.is_bf16() && self.algorithm == ConvAlgorithm::Gemm;
+        let (conv, weights, activation) = (self.conv, self.weights.clone(), self.activation);
+        plain.then_some(Convolution { conv, weights, activation })
     }
 
     fn info(&self) -> KernelInfo {

@@ -172,7 +172,8 @@ impl Planner<'_> {
             Operand::Arena { span, .. } => written.contains(&span),
             _ => false,
         };
-        let operands = node.inputs.iter().map(|input| {
+        let inputs = draft.operands.as_ref().unwrap_or(&node.inputs);
+        let operands = inputs.iter().map(|input| {
             input.and_then(|id| self.operand(id, memory, region)).filter(|operand| !taken(operand))
         });
         (operands.collect(), destinations)

@@ -209,10 +209,10 @@ fn cheapest_rows(steps: &[Traffic], crossing: &[usize], threads: usize, kept: us
     let Some(first) = steps.first() else { return Vec::new() };
     let batch = first.batch;
     let choices: Vec<usize> = (1..=batch).filter(|rows| batch.is_multiple_of(*rows)).collect();
-    let beyond = |bytes: usize, of: usize| match of {
-        of if of <= kept => 0,
-        of if of <= 8 * kept => bytes,
-        _ => bytes.saturating_mul(2),
+    // Twice as much again is found half as often.
+    let beyond = |bytes: usize, of: usize| match of / kept.max(1) {
+        0 => 0,
+        times => (bytes / 2).saturating_mul((times.ilog2() as usize + 1).min(4)),
     };
     let cost = |step: &Traffic, rows: usize| {
         let slices = batch / rows;
