@@ -32,9 +32,12 @@ def command(engine: str, line: dict, arguments: argparse.Namespace, threads: int
         if "sequence" in line:
             found += ["--seq-len", str(line["sequence"])]
         found += ["--threads", str(threads), "--seconds", str(arguments.seconds)]
-        return [*found, "--precision", "f32", "--json"]
+        return [*found, "--precision", arguments.precision, "--json"]
     inputs = str(arguments.models / line["inputs"])
     peer = [sys.executable, str(HERE / "peer.py"), engine, model, inputs]
+    # ONNX Runtime has no bf16 on a CPU: its f32 is what users of it would have.
+    if engine == "openvino":
+        peer += ["--precision", arguments.precision]
     return [*peer, "--threads", str(threads), "--seconds", str(arguments.seconds)]
 
 
@@ -140,6 +143,13 @@ def versions(arguments: argparse.Namespace) -> str:
     return ", ".join(found)
 
 
+def precision(arguments: argparse.Namespace) -> str:
+    """Says what the engines compute in."""
+    if arguments.precision == "bf16":
+        return "BF16 (onnxruntime: FP32)"
+    return "FP32"
+
+
 def document(measured: dict[int, list], arguments: argparse.Namespace) -> str:
     """Returns the whole page."""
     lines = [
@@ -148,8 +158,8 @@ def document(measured: dict[int, list], arguments: argparse.Namespace) -> str:
         "Written by `bench/compare.py`. Per model the median latency in milliseconds, the time to",
         "load it and the peak resident memory of the process. A ratio below 1: Landfall is faster.",
         f"Medians over {arguments.rounds} interleaved rounds in random order, every measurement",
-        "in a process of its own; FP32, unless the name says otherwise (u8s8 and s8s8: static",
-        "8-bit QDQ; dynamic: 8-bit weights).",
+        f"in a process of its own; {precision(arguments)}, unless the name says otherwise",
+        "(u8s8 and s8s8: static 8-bit QDQ; dynamic: 8-bit weights).",
         "",
         f"Machine: {machine()}. Date: {datetime.date.today()}. {versions(arguments)}.",
     ]
@@ -184,12 +194,16 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--only", nargs="+", metavar="MODEL", help="these models only")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="per engine and round")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "benchmarks" / "models.md")
+    parser.add_argument("--out", type=Path, help="default: models.md or models-bf16.md in docs")
     arguments = parser.parse_args()
     if "landfall" in arguments.engines and not arguments.landfall.exists():
         parser.error(f"{arguments.landfall} does not exist: cargo build --release, or --landfall")
+    if arguments.out is None:
+        name = "models.md" if arguments.precision == "f32" else f"models-{arguments.precision}.md"
+        arguments.out = ROOT / "docs" / "benchmarks" / name
     lines = selected(arguments)
     measured = {threads: [] for threads in arguments.threads}
     for threads in arguments.threads:

@@ -107,6 +107,26 @@ fn report_bf16(exec: Exec<'_>, peak: f64, (m, k, n): (usize, usize, usize)) {
     });
 }
 
+/// Products with weights that no cache holds.
+fn cold(exec: Exec<'_>, peak: f64) {
+    let (k, n) = (768, 3072);
+    let rounds = 24;
+    for m in [1, 4, 8, 12, 16, 24, 32] {
+        let a = data(m * k);
+        let len = packed_bf16_len(k, n);
+        let packed = vec![landfall_tensor::bf16::from_f32(0.5); len * rounds];
+        let mut out = vec![0.0; m * n];
+        report(&format!("cold bf16 {m}x{k}x{n}"), 2.0 * (m * k * n * rounds) as f64, peak, || {
+            for packed in packed.chunks(len) {
+                let b = PackedBf16::new(packed, k, n).unwrap();
+                let left = RowsRef { data: &a, stride: k };
+                let out = RowsMut { data: &mut out, stride: n };
+                gemm_bf16(exec, m, left, b, &Epilogue::default(), out);
+            }
+        });
+    }
+}
+
 fn convolutions(exec: Exec<'_>, peak: f64) {
     let cases = [
         (56, 64, 64, 3, 1, 1),
@@ -137,6 +157,15 @@ fn convolutions(exec: Exec<'_>, peak: f64) {
         report(&name, flop, peak, || {
             let out = RowsMut { data: &mut out, stride: outputs };
             conv2d(exec, &conv, &input, &packed, &epilogue, out);
+        });
+        if conv.is_depthwise() {
+            continue;
+        }
+        let mut packed = vec![landfall_tensor::bf16::ZERO; conv.packed_weights_bf16_len()];
+        conv.pack_weights_bf16(&data(outputs * conv.depth()), &mut packed);
+        report(&format!("bf16 {name}"), flop, peak, || {
+            let out = RowsMut { data: &mut out, stride: outputs };
+            conv2d_bf16(exec, &conv, &input, &packed, &epilogue, out);
         });
     }
 }
@@ -289,6 +318,7 @@ fn main() {
         let exec = Exec { cpu, pool: &pool };
         println!("threads {threads}");
         products(exec, peak * threads as f64);
+        cold(exec, peak * threads as f64);
         int8(exec, peak * threads as f64);
         few_bits(exec, peak * threads as f64);
         convolutions(exec, peak * threads as f64);

@@ -8,6 +8,7 @@ use landfall_tensor::{Shape, Tensor};
 use crate::{CompileError, Model, Options, RunError};
 
 mod memory;
+mod precision;
 mod tuning;
 
 fn model(body: &str) -> Model {

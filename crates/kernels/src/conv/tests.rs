@@ -239,10 +239,54 @@ proptest! {
     }
 }
 
+/// With operands that bf16 holds exactly, only the order of sums differs from f32.
+fn check_bf16(c: &Conv2d) {
+    let w = &c.window;
+    let exact_data = |len, seed| -> Vec<f32> {
+        test_data(len, seed).into_iter().map(|x| bf16::from_f32(x).to_f32()).collect()
+    };
+    let input = exact_data(w.input_len(), 1);
+    let weights = exact_data(c.out_channels * c.depth(), 2);
+    let bias = test_data(c.out_channels, 3);
+    let mut packed = vec![bf16::NAN; c.packed_weights_bf16_len()];
+    c.pack_weights_bf16(&weights, &mut packed);
+    let epilogue =
+        Epilogue { bias: Some(&bias), residual: None, activation: Activation::Clip(-1.0, 1.0) };
+    let mut first: Option<Vec<f32>> = None;
+    for (cpu, threads) in Cpu::available().flat_map(|cpu| [(cpu, 1), (cpu, 3)]) {
+        let mut got = vec![7.0; w.positions() * c.out_channels];
+        let pool = Pool::new(threads).unwrap();
+        let out = RowsMut { data: &mut got, stride: c.out_channels };
+        conv2d_bf16(Exec { cpu, pool: &pool }, c, &input, &packed, &epilogue, out);
+        for (i, &y) in got.iter().enumerate() {
+            let (position, o) = (i / c.out_channels, i % c.out_channels);
+            let (sum, size) = exact(c, &input, &weights, position, o);
+            let expected = (sum + f64::from(bias[o])).clamp(-1.0, 1.0);
+            let bound = f64::from(f32::EPSILON) * (c.depth() as f64 / 2.0 + 5.0) * (size + 2.0);
+            assert!((f64::from(y) - expected).abs() <= bound, "[{position}, {o}] {y}: {c:?}");
+        }
+        assert_eq!(first.get_or_insert_with(|| got.clone()), &got, "bits differ: {c:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn convolutions_in_bf16_match_f64_and_each_other(
+        window in windows(1usize..20), outputs in 1usize..40, groups in 1usize..4,
+    ) {
+        let window = Window2d { channels: window.channels * groups, ..window };
+        let conv = Conv2d { window, out_channels: outputs * groups, groups };
+        if !conv.is_depthwise() {
+            check_bf16(&conv);
+        }
+    }
+}
+
 #[test]
 fn a_deep_convolution_is_cut_inside_kernel_rows() {
     let window = Window2d::new([1, 5, 6, 150], [3, 3]).with_pads([1, 1, 1, 1]);
     check(&Conv2d { window, out_channels: 20, groups: 1 }, Activation::Relu, true);
+    check_bf16(&Conv2d { window, out_channels: 20, groups: 1 });
     let window = window.with_dilation([1, 2]).with_pads([1, 2, 1, 2]);
     check(&Conv2d { window, out_channels: 18, groups: 1 }, Activation::None, false);
 }

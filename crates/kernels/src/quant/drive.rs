@@ -189,13 +189,7 @@ impl Part<'_> {
     }
 
     /// One tile's rows across a block of columns.
-    fn run_row<D: Dot>(
-        &self,
-        d: D,
-        left: &Left<'_>,
-        block: &Block<'_>,
-        table: &RowTable,
-    ) {
+    fn run_row<D: Dot>(&self, d: D, left: &Left<'_>, block: &Block<'_>, table: &RowTable) {
         let (finish, rows) = (&self.product.finish, &left.rows);
         let groups = self.product.rows.depth() / GROUP;
         let panel_stride = groups * GROUP * PANEL;

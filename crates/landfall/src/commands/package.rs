@@ -227,6 +227,8 @@ fn golden_inputs(
 
 #[cfg(test)]
 mod tests {
+    use landfall_tensor::DType;
+
     use super::*;
 
     fn example(path: &str) -> PathBuf {
@@ -239,6 +241,7 @@ mod tests {
             output,
             manifest: Some(example("digits/manifest.yaml")),
             golden: Some(example("digits/digits.npz")),
+            precision: None,
             plain: false,
             json: false,
         }
@@ -262,6 +265,27 @@ mod tests {
         }
         let text = opened.package.unwrap();
         assert!(text.graph_text().unwrap().len() < 100_000, "long lists stand in the text");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_package_in_bf16_holds_its_weights_so_and_can_be_run_in_f32() {
+        let folder = std::env::temp_dir().join(format!("landfall-bf16-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("a.landfall");
+        let arguments = arguments(file.clone());
+        package(&PackageArguments { precision: Some(Precision::Bf16), ..arguments }).unwrap();
+        let options = EngineOptions::from_environment(1).unwrap();
+        let opened = engine::open(&file, &options).unwrap();
+        assert_eq!(opened.model.precision(), Precision::Bf16);
+        let packed = opened.model.packed();
+        assert!(packed.values().any(|tensor| tensor.dtype() == DType::BF16), "{packed:?}");
+        for (key, tensor) in packed {
+            assert!(tensor.buffer().is_some_and(Buffer::is_mapped), "{key} was packed anew");
+        }
+        let options = EngineOptions { precision: Some(Precision::F32), ..options };
+        let plain = engine::open(&file, &options).unwrap();
+        assert_eq!(plain.model.precision(), Precision::F32);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -1,4 +1,9 @@
-//! Blocking of one part of a product: as for f32, but of pairs.
+//! Blocking of one part of a product.
+//!
+//! Unlike in f32, rows are copied anyway, so a group of them that fills a quarter of L2 is rounded
+//! at once, a block of depth at a time, and all of it meets one tile's width of columns before the
+//! next. Packed weights are then read from memory once for each group, evenly, and asked for a
+//! tile ahead: few rows wait for memory no longer than it takes.
 
 use std::ops::Range;
 
@@ -36,39 +41,35 @@ struct Part<'a> {
     l2_bytes: usize,
 }
 
-/// A block of depth among all.
+/// A group of rows in a block of depth.
 struct Block {
+    rows: Range<usize>,
+    /// Tiles that the rows are shared by.
+    tiles: usize,
     /// Elements.
     depth: Range<usize>,
-    /// Sums of earlier blocks wait in the output.
+    /// Sums of earlier blocks of depth wait in the output.
     resume: bool,
     /// The epilogue follows.
     last: bool,
 }
 
-/// Rows of one tile, rounded.
-struct Rows<'a> {
-    first: usize,
-    count: usize,
-    prepared: &'a [u8],
-}
-
 impl PairOp for Part<'_> {
     fn eval<D: Pairs>(self, d: D) {
+        let tile_rows = <D::Sums as Simd>::TILE_ROWS;
+        let tiles = self.rows.len().div_ceil(tile_rows);
+        let group_tiles = (self.l2_bytes / 4 / ROW_BYTES / tile_rows).max(1);
+        let groups = tiles.div_ceil(group_tiles);
         let pairs = self.product.rows.depth().div_ceil(PAIR);
         let blocks = pairs.div_ceil(row_elements::<D>() / PAIR).max(1);
-        let block_bytes = pairs.div_ceil(blocks).max(1) * PAIR * PANEL * size_of::<Element>();
-        let panels_max = (self.l2_bytes / 2 / block_bytes).max(2) & !1;
-        let tile_rows = <D::Sums as Simd>::TILE_ROWS;
+        let group_rows = self.rows.len().div_ceil(groups).div_ceil(tile_rows) * tile_rows;
         RowTable::with(tile_rows, |table| {
-            scratch::with(tile_rows * ROW_BYTES, |prepared: &mut [u8]| {
-                let mut first = self.panels.start;
-                while first < self.panels.end {
-                    let panels = first..self.panels.end.min(first + panels_max);
-                    first = panels.end;
+            scratch::with(group_rows * ROW_BYTES, |prepared: &mut [u8]| {
+                for group in 0..groups {
                     for block in 0..blocks {
-                        let block = self.block(pairs, blocks, block);
-                        self.run_rows(d, &block, panels.clone(), table, prepared);
+                        let block = self.block::<D>((group, groups), (block, blocks));
+                        self.prepare(d, &block, table, prepared);
+                        self.run_block(d, &block, prepared);
                     }
                 }
             });
@@ -77,76 +78,81 @@ impl PairOp for Part<'_> {
 }
 
 impl Part<'_> {
-    fn block(&self, pairs: usize, blocks: usize, index: usize) -> Block {
-        let share = parallel::share(pairs, blocks, index);
-        let depth = share.start * PAIR..(share.end * PAIR).min(self.product.rows.depth());
-        Block { depth, resume: index > 0, last: index + 1 == blocks }
-    }
-
-    /// All rows of the part for one block of columns and depth.
-    fn run_rows<D: Pairs>(
-        &self,
-        d: D,
-        block: &Block,
-        panels: Range<usize>,
-        table: &mut RowTable,
-        prepared: &mut [u8],
-    ) {
-        let tiles = self.rows.len().div_ceil(<D::Sums as Simd>::TILE_ROWS);
-        for tile in 0..tiles {
-            let rows = parallel::share(self.rows.len(), tiles, tile);
-            let (first, count) = (self.rows.start + rows.start, rows.len());
-            table.clear();
-            self.product.rows.fill(first, count, block.depth.clone(), table);
-            d.enter(Prepare { table, rows: count, to: prepared });
-            self.run_row(d, block, &Rows { first, count, prepared }, panels.clone());
+    fn block<D: Pairs>(&self, group: (usize, usize), block: (usize, usize)) -> Block {
+        let rows = parallel::share(self.rows.len(), group.1, group.0);
+        let rows = self.rows.start + rows.start..self.rows.start + rows.end;
+        let depth = self.product.rows.depth();
+        let share = parallel::share(depth.div_ceil(PAIR), block.1, block.0);
+        Block {
+            tiles: rows.len().div_ceil(<D::Sums as Simd>::TILE_ROWS),
+            rows,
+            depth: share.start * PAIR..(share.end * PAIR).min(depth),
+            resume: block.0 > 0,
+            last: block.0 + 1 == block.1,
         }
     }
 
-    /// One tile's rows across a block of columns.
-    fn run_row<D: Pairs>(&self, d: D, block: &Block, rows: &Rows<'_>, panels: Range<usize>) {
+    /// Rounds the rows of a block, side by side.
+    fn prepare<D: Pairs>(&self, d: D, block: &Block, table: &mut RowTable, prepared: &mut [u8]) {
+        for tile in 0..block.tiles {
+            let rows = parallel::share(block.rows.len(), block.tiles, tile);
+            let to = &mut prepared[rows.start * ROW_BYTES..rows.end * ROW_BYTES];
+            table.clear();
+            let first = block.rows.start + rows.start;
+            self.product.rows.fill(first, rows.len(), block.depth.clone(), table);
+            d.enter(Prepare { table, to });
+        }
+    }
+
+    /// All columns of the part for a block whose rows are prepared.
+    fn run_block<D: Pairs>(&self, d: D, block: &Block, prepared: &[u8]) {
         let lanes = <D::Sums as Simd>::LANES;
-        let mut panel = panels.start;
-        for (vectors, width) in
-            widths::<D::Sums>(rows.count).iter().map(|v| (*v, v * lanes / PANEL))
-        {
-            while panel + width <= panels.end {
-                self.run_one(d, block, rows, panel, vectors);
+        let most = block.rows.len().div_ceil(block.tiles);
+        let mut panel = self.panels.start;
+        for (vectors, width) in widths::<D::Sums>(most).iter().map(|v| (*v, v * lanes / PANEL)) {
+            while panel + width <= self.panels.end {
+                for tile in 0..block.tiles {
+                    self.run_tile(d, block, prepared, (tile, panel, vectors));
+                }
                 panel += width;
             }
         }
     }
 
-    /// One tile, from the first column of a panel.
+    /// One tile of rows, from the first column of a panel on.
     #[inline(always)]
-    fn run_one<D: Pairs>(
+    fn run_tile<D: Pairs>(
         &self,
         d: D,
         block: &Block,
-        rows: &Rows<'_>,
-        panel: usize,
-        vectors: usize,
+        prepared: &[u8],
+        (tile, panel, vectors): (usize, usize, usize),
     ) {
         let (p, col) = (self.product, panel * PANEL);
+        let rows = parallel::share(block.rows.len(), block.tiles, tile);
+        let (first, count) = (block.rows.start + rows.start, rows.len());
         let cols = (vectors * <D::Sums as Simd>::LANES).min(p.n - col);
         let panel_stride = p.rows.depth().next_multiple_of(PAIR) * PANEL;
+        let b = self.right.wrapping_add(panel * panel_stride + block.depth.start * PANEL);
+        let width = vectors * <D::Sums as Simd>::LANES / PANEL;
         let args = TileArgs {
-            rows: rows.prepared.as_ptr(),
+            rows: prepared[rows.start * ROW_BYTES..].as_ptr(),
             pairs: block.depth.len().div_ceil(PAIR),
-            b: self.right.wrapping_add(panel * panel_stride + block.depth.start * PANEL),
+            b,
+            next: if tile == 0 { b.wrapping_add(width * panel_stride) } else { b },
             panel_stride,
-            out: p.out.wrapping_add(rows.first * p.out_stride + col),
+            out: p.out.wrapping_add(first * p.out_stride + col),
             out_stride: p.out_stride,
             cols,
             resume: block.resume,
-            finish: block.last.then(|| p.finish(rows.first, col)),
+            finish: block.last.then(|| p.finish(first, col)),
         };
-        run_tile(d, rows.count, needed::<D::Sums>(vectors, cols), &args);
+        run_tile(d, count, needed::<D::Sums>(vectors, cols), &args);
         if block.last && p.activation.as_clamp().is_none() {
             d.sums().run(ActivateTile {
                 activation: p.activation,
                 start: args.out,
-                rows: rows.count,
+                rows: count,
                 cols,
                 stride: p.out_stride,
             });

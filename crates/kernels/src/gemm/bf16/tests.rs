@@ -132,6 +132,12 @@ fn large_depth_and_width_are_blocked_without_changing_bits() {
     }
     let plain = Case { activation: Activation::None, ..case };
     plain.check(&plain.run(Cpu::detect(), 1));
+    let many_rows = Case { m: 997, k: 41, n: 37, ..plain };
+    let expected = many_rows.run(Cpu::with_isa(Isa::Reference).unwrap(), 1);
+    many_rows.check(&expected);
+    for (cpu, threads) in Cpu::available().flat_map(|cpu| [(cpu, 1), (cpu, 2)]) {
+        assert!(many_rows.run(cpu, threads) == expected, "{}", cpu.isa());
+    }
 }
 
 #[test]

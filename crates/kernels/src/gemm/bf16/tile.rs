@@ -27,6 +27,8 @@ pub(super) struct TileArgs {
     pub(super) pairs: usize,
     /// First panel at the first pair of this block of depth.
     pub(super) b: *const Element,
+    /// What will be wanted as `b` in a while; never read, so it may point anywhere.
+    pub(super) next: *const Element,
     /// Elements from one panel to the next.
     pub(super) panel_stride: usize,
     pub(super) out: *mut f32,
@@ -74,7 +76,7 @@ unsafe fn accumulate<D: Pairs, const MR: usize, const NV: usize>(
     acc: &mut [[Sum<D>; NV]; MR],
 ) {
     let lanes = <D::Sums as Simd>::LANES;
-    let (mut rows, mut b) = (t.rows, t.b);
+    let (mut rows, mut b, mut next) = (t.rows, t.b, t.next);
     for _ in 0..t.pairs {
         // SAFETY: see `Tile::eval`.
         unsafe {
@@ -82,6 +84,9 @@ unsafe fn accumulate<D: Pairs, const MR: usize, const NV: usize>(
                 let (panel, lane) = (v * lanes / PANEL, v * lanes % PANEL);
                 d.columns(b.add(panel * t.panel_stride + lane * PAIR))
             });
+            for panel in 0..(NV * lanes).div_ceil(PANEL) {
+                d.prefetch(next.wrapping_add(panel * t.panel_stride));
+            }
             for i in 0..MR {
                 let row = d.row(rows.add(i * ROW_BYTES));
                 for v in 0..NV {
@@ -89,6 +94,7 @@ unsafe fn accumulate<D: Pairs, const MR: usize, const NV: usize>(
                 }
             }
             (rows, b) = (rows.add(PAIR * D::ELEMENT_BYTES), b.add(PANEL * PAIR));
+            next = next.wrapping_add(PANEL * PAIR);
         }
     }
 }
@@ -96,8 +102,7 @@ unsafe fn accumulate<D: Pairs, const MR: usize, const NV: usize>(
 /// Rounds the rows of a tile, and completes their last pairs with zeros.
 pub(super) struct Prepare<'a> {
     pub(super) table: &'a RowTable,
-    pub(super) rows: usize,
-    /// At least [`ROW_BYTES`] for each row.
+    /// [`ROW_BYTES`] for each row.
     pub(super) to: &'a mut [u8],
 }
 
@@ -106,7 +111,7 @@ impl PairOp for Prepare<'_> {
     fn eval<D: Pairs>(self, d: D) {
         let lens = self.table.lens();
         let depth = lens.iter().sum::<usize>().next_multiple_of(PAIR);
-        for (row, to) in self.to.chunks_exact_mut(ROW_BYTES).take(self.rows).enumerate() {
+        for (row, to) in self.to.chunks_exact_mut(ROW_BYTES).enumerate() {
             let to = &mut to[..depth * D::ELEMENT_BYTES];
             let mut at = 0;
             for (segment, &len) in lens.iter().enumerate() {
@@ -118,7 +123,9 @@ impl PairOp for Prepare<'_> {
                 }
                 at += len * D::ELEMENT_BYTES;
             }
-            to[at..].fill(0);
+            if at < to.len() {
+                to[at..].fill(0);
+            }
         }
     }
 }
