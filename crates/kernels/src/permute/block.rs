@@ -23,6 +23,13 @@ pub(crate) unsafe fn transpose_block<T: Copy>(
             let (from, to) = ((from.cast(), from_stride), (to.cast(), to_stride));
             return x86::transpose_words(token, (rows, columns), from, to);
         }
+        #[cfg(target_arch = "x86_64")]
+        if size_of::<T>() == 1
+            && (rows, to_stride) == (3, 3)
+            && let Some(token) = Avx2::prove(cpu)
+        {
+            return x86::zip_three_bytes(token, columns, (from.cast(), from_stride), to.cast());
+        }
         let _ = cpu;
         transpose_scalar((0..rows, 0..columns), (from, from_stride), (to, to_stride));
     }
@@ -67,6 +74,55 @@ mod x86 {
     ) {
         // SAFETY: the token proves AVX2; the rest is the caller's promise.
         unsafe { words(shape, from, to) }
+    }
+
+    /// Where the bytes of three planes go: for each 16 of the 48 bytes that 16 columns make, for
+    /// each plane, which column, or none.
+    const ZIP: [[[i8; 16]; 3]; 3] = {
+        let mut zip = [[[-1; 16]; 3]; 3];
+        let mut to = 0;
+        while to < 48 {
+            zip[to / 16][to % 3][to % 16] = (to / 3) as i8;
+            to += 1;
+        }
+        zip
+    };
+
+    /// Three rows of bytes side by side: an image's planes.
+    ///
+    /// # Safety
+    /// As [`transpose_block`], for three rows and results that lie together.
+    pub(super) unsafe fn zip_three_bytes(
+        _: Avx2,
+        columns: usize,
+        from: (*const u8, usize),
+        to: *mut u8,
+    ) {
+        // SAFETY: the token proves AVX2; the rest is the caller's promise.
+        unsafe { three_bytes(columns, from, to) }
+    }
+
+    /// # Safety
+    /// As [`zip_three_bytes`].
+    #[target_feature(enable = "avx2")]
+    unsafe fn three_bytes(columns: usize, (from, stride): (*const u8, usize), to: *mut u8) {
+        let whole = columns & !15;
+        // SAFETY: by the caller's promise.
+        unsafe {
+            for column in (0..whole).step_by(16) {
+                let planes: [__m128i; 3] =
+                    from_fn(|i| _mm_loadu_si128(from.add(i * stride + column).cast()));
+                for (i, zip) in ZIP.iter().enumerate() {
+                    let parts: [__m128i; 3] = from_fn(|plane| {
+                        let order = _mm_loadu_si128(zip[plane].as_ptr().cast());
+                        _mm_shuffle_epi8(planes[plane], order)
+                    });
+                    let bytes = _mm_or_si128(_mm_or_si128(parts[0], parts[1]), parts[2]);
+                    _mm_storeu_si128(to.add(column * 3 + i * 16).cast(), bytes);
+                }
+            }
+            transpose_scalar((0..3, whole..columns), (from, stride), (to, 3));
+        }
     }
 
     /// # Safety

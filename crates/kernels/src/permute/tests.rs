@@ -54,6 +54,11 @@ proptest! {
     }
 
     #[test]
+    fn planes_are_zipped(planes in 2usize..5, columns in 1usize..9000) {
+        check(&[planes, columns], &[1, 0], |i| (i * 7) as u8);
+    }
+
+    #[test]
     fn channels_are_shuffled(pixels in 1usize..9, groups in 1usize..10, channels in 1usize..80) {
         check(&[pixels, groups, channels], &[0, 2, 1], |i| i as u32);
         check(&[pixels, channels, groups], &[0, 2, 1], |i| i as u32);

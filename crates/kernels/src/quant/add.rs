@@ -4,6 +4,7 @@ use landfall_tensor::SumScales;
 
 use super::blocks::{Blocks, Scales, real_scale};
 use super::lanes::{Dot, DotOp, dispatch};
+use super::narrow::Limits;
 use super::{Bytes, check_zero_point};
 use crate::gemm::PANEL;
 use crate::shared::SharedMut;
@@ -57,6 +58,12 @@ struct Sum<'a> {
 impl<'a> Sum<'a> {
     /// Computes with vectors; gives itself back where there are none.
     fn on(mut self, exec: Exec<'_>) -> Option<Sum<'a>> {
+        let ByteRange { zero_point, low, high } = self.range;
+        if let Some(limits) = Limits::new(zero_point, low, high)
+            && !dispatch(exec.cpu, Wide { sum: &mut self, limits })
+        {
+            return Some(self);
+        }
         let done = dispatch(exec.cpu, &mut self);
         (!done).then_some(self)
     }
@@ -104,6 +111,61 @@ impl<'a> Sum<'a> {
             let sum = b.requantize(b.sub(b.add(x, y), zeros), scales);
             b.store_bytes(sum, low, high, zero_point, &mut out);
             out_rest.copy_from_slice(&out[..out_rest.len()]);
+        }
+    }
+}
+
+/// The wide part of a sum: whole vectors of bytes.
+struct Wide<'s, 'a> {
+    sum: &'s mut Sum<'a>,
+    limits: Limits,
+}
+
+impl Wide<'_, '_> {
+    /// Computes the first elements and takes them off the sum.
+    #[inline(always)]
+    fn run<D: Dot, const A_SIGNED: bool, const B_SIGNED: bool>(self, d: D) {
+        let Wide { sum: Sum { terms: [x, y], scales, out, .. }, limits } = self;
+        let zeros = x.zero_point.wrapping_mul(scales.factors[0]);
+        let zeros = zeros.wrapping_add(y.zero_point.wrapping_mul(scales.factors[1]));
+        let scale = [real_scale(scales.scale); PANEL];
+        let scale = [scale.as_ptr(); 4];
+        let whole = out.len() / (4 * D::LANES) * (4 * D::LANES);
+        // SAFETY: all three have `whole` bytes, and there are as many scales as lanes at most.
+        unsafe {
+            let splat = |x: i32| [x; PANEL];
+            let (first, second) = (splat(scales.factors[0]), splat(scales.factors[1]));
+            let (first, second) = (d.load_sum(first.as_ptr()), d.load_sum(second.as_ptr()));
+            let base = d.load_sum(splat(zeros.wrapping_neg()).as_ptr());
+            let mut at = 0;
+            while at < whole {
+                let (x, y) = (x.data.as_ptr().add(at), y.data.as_ptr().add(at));
+                let mut sums = [base; 4];
+                macro_rules! each {
+                    ($($v:literal)*) => {$(
+                        let a = d.widen_bytes::<A_SIGNED>(x.add($v * D::LANES));
+                        let b = d.widen_bytes::<B_SIGNED>(y.add($v * D::LANES));
+                        sums[$v] = d.mul_add(b, second, d.mul_add(a, first, base));
+                    )*};
+                }
+                each!(0 1 2 3);
+                d.store_whole(d.narrow::<false>(sums, scale, &limits), out.as_mut_ptr().add(at));
+                at += 4 * D::LANES;
+            }
+        }
+        (x.data, y.data) = (&x.data[whole..], &y.data[whole..]);
+        *out = &mut std::mem::take(out)[whole..];
+    }
+}
+
+impl DotOp for Wide<'_, '_> {
+    #[inline(always)]
+    fn eval<D: Dot>(self, d: D) {
+        match self.sum.terms.map(|term| term.signed) {
+            [false, false] => self.run::<_, false, false>(d),
+            [false, true] => self.run::<_, false, true>(d),
+            [true, false] => self.run::<_, true, false>(d),
+            [true, true] => self.run::<_, true, true>(d),
         }
     }
 }

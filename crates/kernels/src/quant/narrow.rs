@@ -42,6 +42,13 @@ pub(crate) trait Quad: Copy {
     /// # Safety
     /// `LANES` elements are readable at `p`.
     unsafe fn load_sum(self, p: *const i32) -> Self::Sum;
+    /// Bytes as numbers.
+    ///
+    /// # Safety
+    /// `LANES` bytes are readable at `p`.
+    unsafe fn widen_bytes<const SIGNED: bool>(self, p: *const u8) -> Self::Sum;
+    /// `a * b + c` modulo 2^32.
+    fn mul_add(self, a: Self::Sum, b: Self::Sum, c: Self::Sum) -> Self::Sum;
     /// `clamp(round_ties_even(sum * scale) + zero, low, high)`, one vector after the other; if
     /// `APART`, four lanes of each vector in turn.
     ///
@@ -228,6 +235,21 @@ macro_rules! quad_256 {
         }
 
         #[inline(always)]
+        unsafe fn widen_bytes<const SIGNED: bool>(self, p: *const u8) -> __m256i {
+            // SAFETY: by the caller's promise and the token.
+            unsafe {
+                let bytes = _mm_loadl_epi64(p.cast());
+                if SIGNED { _mm256_cvtepi8_epi32(bytes) } else { _mm256_cvtepu8_epi32(bytes) }
+            }
+        }
+
+        #[inline(always)]
+        fn mul_add(self, a: __m256i, b: __m256i, c: __m256i) -> __m256i {
+            // SAFETY: the token proves that the instructions exist.
+            unsafe { _mm256_add_epi32(_mm256_mullo_epi32(a, b), c) }
+        }
+
+        #[inline(always)]
         unsafe fn narrow<const APART: bool>(
             self,
             sums: [__m256i; 4],
@@ -283,6 +305,21 @@ macro_rules! quad_512 {
         }
 
         #[inline(always)]
+        unsafe fn widen_bytes<const SIGNED: bool>(self, p: *const u8) -> __m512i {
+            // SAFETY: by the caller's promise and the token.
+            unsafe {
+                let bytes = _mm_loadu_si128(p.cast());
+                if SIGNED { _mm512_cvtepi8_epi32(bytes) } else { _mm512_cvtepu8_epi32(bytes) }
+            }
+        }
+
+        #[inline(always)]
+        fn mul_add(self, a: __m512i, b: __m512i, c: __m512i) -> __m512i {
+            // SAFETY: the token proves that the instructions exist.
+            unsafe { _mm512_add_epi32(_mm512_mullo_epi32(a, b), c) }
+        }
+
+        #[inline(always)]
         unsafe fn narrow<const APART: bool>(
             self,
             sums: [__m512i; 4],
@@ -333,6 +370,16 @@ impl Quad for crate::simd::Portable {
     unsafe fn load_sum(self, p: *const i32) -> [i32; 16] {
         // SAFETY: by the caller's promise.
         unsafe { p.cast::<[i32; 16]>().read() }
+    }
+
+    unsafe fn widen_bytes<const SIGNED: bool>(self, p: *const u8) -> [i32; 16] {
+        // SAFETY: by the caller's promise.
+        let bytes = unsafe { p.cast::<[u8; 16]>().read() };
+        bytes.map(|byte| if SIGNED { i32::from(byte as i8) } else { i32::from(byte) })
+    }
+
+    fn mul_add(self, a: [i32; 16], b: [i32; 16], c: [i32; 16]) -> [i32; 16] {
+        std::array::from_fn(|i| a[i].wrapping_mul(b[i]).wrapping_add(c[i]))
     }
 
     unsafe fn narrow<const APART: bool>(
