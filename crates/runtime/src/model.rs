@@ -11,7 +11,7 @@ use crate::execute::Observer;
 use crate::lower::Target;
 use crate::program::{Limits, Program, unsupported};
 use crate::weights::WeightCache;
-use crate::{Algorithms, CompileError, RunError, Tuning};
+use crate::{Algorithms, CompileError, KernelInfo, RunError, Tuning};
 
 /// How to compile and run.
 #[derive(Debug, Clone)]
@@ -178,13 +178,22 @@ impl Model {
         self.program.planned(self.exec(), shapes).map(|_| ())
     }
 
+    /// Says of a kernel in f32 that says nothing itself why it is not in bf16, if that is wanted.
+    fn explained(&self, mut info: KernelInfo) -> KernelInfo {
+        let wants_bf16 = self.precision() == Precision::Bf16;
+        if wants_bf16 && info.precision == "f32" && info.reason.is_empty() {
+            info.reason = "bf16 is for products with constant weights".to_owned();
+        }
+        info
+    }
+
     /// The lowering report for inputs of these shapes: one line for each step, in order.
     pub fn report(&self, shapes: &[Shape]) -> Result<Report, RunError> {
         let plan = self.program.planned(self.exec(), shapes)?;
         let steps = plan.steps.iter().map(|step| StepReport {
             node: step.node.clone(),
             op: step.op,
-            kernel: step.work.info(),
+            kernel: self.explained(step.work.info()),
             signature: step.signature.clone(),
             algorithms: step.work.algorithms(),
         });
@@ -218,7 +227,7 @@ pub struct StepReport {
     /// Its operator.
     pub op: &'static str,
     /// The kernel it got, and why.
-    pub kernel: crate::KernelInfo,
+    pub kernel: KernelInfo,
     /// What steps that take the same time have in common; empty unless the model is tuned or its
     /// result shapes depend on data.
     pub signature: String,

@@ -1,7 +1,8 @@
 //! Matrix products.
 //!
-//! A constant right operand is packed once and shared by every plan (`gemm_f32`, `gemm_bf16`). Two operands
-//! known only while running are multiplied in place (`matmul_f32`). Other types run direct loops.
+//! A constant right operand is packed once and shared by every plan (`gemm_f32`, or `gemm_bf16`
+//! where bf16 is asked for and pays). Two operands known only while running are multiplied in place
+//! (`matmul_f32`). Other types run direct loops.
 
 use landfall_graph::Op;
 use landfall_kernels::elementwise::Broadcast;

@@ -87,8 +87,9 @@ unsafe fn accumulate<D: Pairs, const MR: usize, const NV: usize>(
             for panel in 0..(NV * lanes).div_ceil(PANEL) {
                 d.prefetch(next.wrapping_add(panel * t.panel_stride));
             }
+            let starts: [*const u8; MR] = from_fn(|i| rows.add(i * ROW_BYTES));
             for i in 0..MR {
-                let row = d.row(rows.add(i * ROW_BYTES));
+                let row = d.row(starts[i]);
                 for v in 0..NV {
                     acc[i][v] = d.dot(acc[i][v], row, columns[v]);
                 }
