@@ -1,7 +1,7 @@
 //! Convolutions and pooling.
 //!
 //! Channels-last f32 with one or two spatial axes and constant weights runs on implicit-GEMM,
-//! depthwise or 1×1 kernels with packed weights; other f32 convolutions gather columns for a matrix
+//! depthwise, 1×1 or (3×3 windows of step 1) Winograd kernels with packed weights; other f32 convolutions gather columns for a matrix
 //! product; everything else runs direct loops. The report says which.
 
 use landfall_graph::infer::Window;
@@ -275,7 +275,15 @@ impl Kernel for PackedConv {
             (_, conv) if conv.window.taps() == 1 => "conv1x1_gemm_f32",
             _ => "conv_implicit_gemm_f32",
         };
-        KernelInfo { kernel, isa: self.isa, precision: "f32", reason: String::new() }
+        let reason = match self.algorithm {
+            ConvAlgorithm::Gemm => "",
+            ConvAlgorithm::Winograd2 => {
+                "4 multiplications an output and channel, not 9; tiles of 4 by 4 would waste more \
+                 at the edges or read more weights"
+            }
+            ConvAlgorithm::Winograd4 => "2.25 multiplications an output and channel, not 9",
+        };
+        KernelInfo { kernel, isa: self.isa, precision: "f32", reason: reason.into() }
     }
 }
 
