@@ -1,8 +1,9 @@
 //! Convolutions and pooling.
 //!
 //! Channels-last f32 with one or two spatial axes and constant weights runs on implicit-GEMM,
-//! depthwise, 1×1 or (3×3 windows of step 1) Winograd kernels with packed weights; other f32 convolutions gather columns for a matrix
-//! product; everything else runs direct loops. The report says which.
+//! depthwise, 1×1 or (3×3 windows of step 1) Winograd kernels with packed weights; other f32
+//! convolutions gather columns for a matrix product; everything else runs direct loops. The report
+//! says which.
 
 use landfall_graph::infer::Window;
 use landfall_graph::{AutoPad, Op, PoolKind};
