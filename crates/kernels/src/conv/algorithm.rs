@@ -7,8 +7,8 @@
 //! which every run reads from memory where a model's weights exceed the caches. The choice counts
 //! these three for one image: all numbers of images and threads share the weights' layout.
 //!
-//! Tiles of 6 by 6 would need 1.78 multiplications for an output, 1.27 times fewer than 4 by 4. They
-//! are left out: their rounding errors are 8 to 12 times those of the direct sum (in the study that
+//! Tiles of 6 by 6 would need 1.78 multiplications for an output, 1.27 times fewer than 4 by 4.
+//! They are left out: their rounding errors are 8 to 12 times those of the direct sum (in the study that
 //! gave 1.7 to 2 for 4 by 4), weights grow 7 times, and few sizes of images are near a multiple.
 
 use super::{Conv2d, conv2d, winograd};

@@ -1,8 +1,9 @@
 //! Convolutions and pooling.
 //!
 //! Channels-last f32 with one or two spatial axes and constant weights runs on implicit-GEMM,
-//! depthwise or 1×1 kernels with packed weights; other f32 convolutions gather columns for a matrix
-//! product; everything else runs direct loops. The report says which.
+//! depthwise, 1×1 or (3×3 windows of step 1) Winograd kernels with packed weights; other f32
+//! convolutions gather columns for a matrix product; everything else runs direct loops. The report
+//! says which.
 
 use landfall_graph::infer::Window;
 use landfall_graph::{AutoPad, Op, PoolKind};
@@ -332,9 +333,19 @@ impl Kernel for PackedConv {
     }
 
     fn info(&self) -> KernelInfo {
+        let winograd = |name, reason: &str| {
+            let info = self.choice.info(name, "");
+            if info.reason.is_empty() { info.because(reason) } else { info }
+        };
         match (self.algorithm, &self.conv) {
-            (ConvAlgorithm::Winograd2, _) => self.choice.info("conv_winograd2_f32", ""),
-            (ConvAlgorithm::Winograd4, _) => self.choice.info("conv_winograd4_f32", ""),
+            (ConvAlgorithm::Winograd2, _) => winograd(
+                "conv_winograd2_f32",
+                "4 multiplications an output and channel, not 9; tiles of 4 by 4 would waste more \
+                 at the edges or read more weights",
+            ),
+            (ConvAlgorithm::Winograd4, _) => {
+                winograd("conv_winograd4_f32", "2.25 multiplications an output and channel, not 9")
+            }
             (_, conv) if conv.is_depthwise() => self.choice.info("depthwise_f32", ""),
             (_, conv) if conv.window.taps() == 1 => {
                 self.choice.info("conv1x1_gemm_f32", "conv1x1_gemm_bf16")

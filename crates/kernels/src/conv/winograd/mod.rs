@@ -8,8 +8,8 @@
 //! **Blocks.** A block of tiles is transformed to `[product][tile][channel]`. Then two panels (32
 //! output channels) at a time are multiplied, all `N²` products, and transformed back with bias,
 //! residual and activation while their sums are in L2; weights are packed in the order in which
-//! this reads them. Where a block that fits half of L2 has enough tiles, each thread has blocks of
-//! its own. Otherwise (many channels, or few tiles) blocks are larger, up to 96 tiles or 8 MiB that
+//! this reads them. Where a block that fits a quarter of L2 has enough tiles, each thread has
+//! blocks of its own. Otherwise (many channels, or few tiles) blocks are larger, up to 96 tiles or 8 MiB that
 //! the threads fill together, and each thread takes some panels: then every weight is read once a
 //! block rather than once a block and thread. What a thread or all threads hold besides: at most
 //! 442 KiB of sums each.
@@ -35,8 +35,8 @@
 //! | 512 | 21, 177 | 12, 60 | 33, 184 |
 //!
 //! So 2 by 2 is more accurate than the direct sum, whose chains are 9 times as long, and 4 by 4 has
-//! 1.6 to 2.1 times its error (2.7 times with 16 channels of non-negative inputs). A test holds 4 by
-//! 4 to 3 times the direct sum's root mean square and 4 times its maximum, 2 by 2 to once.
+//! 1.6 to 2.1 times its error (2.7 times with 16 channels of non-negative inputs). A test holds
+//! 4 by 4 to 3 times the direct sum's root mean square and 4 times its maximum, 2 by 2 to once.
 
 mod columns;
 mod input;
@@ -65,7 +65,7 @@ const SHARED_BYTES: usize = 8 << 20;
 /// Most tiles at a time: their sums for two panels fit half of a large L2.
 const TILES: usize = 96;
 /// Tiles that are worth reading all weights for.
-const ENOUGH_TILES: usize = 24;
+const ENOUGH_TILES: usize = 12;
 
 /// One convolution.
 struct Job<'a, V> {
@@ -129,7 +129,7 @@ fn run_tiles<V: Variant<N, M>, const N: usize, const M: usize>(
     let cost = (N * N * w.channels).saturating_mul(conv.out_channels) / 8;
     let threads = parallel::useful_parts(exec, cost.saturating_mul(count), count);
     let tile_bytes = N * N * w.channels.next_multiple_of(PANEL) * size_of::<f32>();
-    let own = exec.cpu.caches().l2_bytes / 2 / tile_bytes.max(1);
+    let own = exec.cpu.caches().l2_bytes / 4 / tile_bytes.max(1);
     let alone = own >= ENOUGH_TILES && count >= threads * ENOUGH_TILES;
     if alone || conv.out_channels.div_ceil(PANEL) < threads {
         exec.pool.run(threads, &|part| {

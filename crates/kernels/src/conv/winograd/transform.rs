@@ -173,9 +173,8 @@ pub(super) fn input_tile<L: Lanes, V: Variant<N, M>, const N: usize, const M: us
         for (y, value) in column.iter_mut().enumerate() {
             *value = load(y, x);
         }
-        let column = V::input(l, column);
-        for y in 0..N {
-            lines[y][x] = column[y];
+        for (line, value) in lines.iter_mut().zip(V::input(l, column)) {
+            line[x] = value;
         }
     }
     for (y, line) in lines.into_iter().enumerate() {
@@ -199,9 +198,8 @@ pub(super) fn output_tile<L: Lanes, V: Variant<N, M>, const N: usize, const M: u
         for (y, value) in column.iter_mut().enumerate() {
             *value = load(y, x);
         }
-        let column = V::output(l, column);
-        for y in 0..M {
-            lines[y][x] = column[y];
+        for (line, value) in lines.iter_mut().zip(V::output(l, column)) {
+            line[x] = value;
         }
     }
     for (y, line) in lines.into_iter().enumerate() {
