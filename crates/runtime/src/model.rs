@@ -149,10 +149,15 @@ impl Model {
     /// The lowering report for inputs of these shapes: one line for each step, in order.
     pub fn report(&self, shapes: &[Shape]) -> Result<Report, RunError> {
         let plan = self.program.planned(self.exec(), shapes)?;
-        let steps = plan.steps.iter().map(|step| StepReport {
+        let slices = |step: usize| {
+            let mut regions = plan.regions.iter();
+            regions.find(|region| region.steps.contains(&step)).map_or(1, |region| region.slices)
+        };
+        let steps = plan.steps.iter().enumerate().map(|(index, step)| StepReport {
             node: step.node.clone(),
             op: step.op,
             kernel: step.work.info(),
+            slices: slices(index),
         });
         Ok(Report {
             steps: steps.collect(),
@@ -185,4 +190,7 @@ pub struct StepReport {
     pub op: &'static str,
     /// The kernel it got, and why.
     pub kernel: crate::KernelInfo,
+    /// In how many slices of the batch it runs: with those next to it that have as many, slice by
+    /// slice; 1 for the whole batch.
+    pub slices: usize,
 }

@@ -8,6 +8,7 @@ use landfall_tensor::{Shape, Tensor};
 use crate::{CompileError, Model, Options, RunError};
 
 mod memory;
+mod regions;
 
 fn model(body: &str) -> Model {
     let graph = parse(&format!("graph \"g\" {{ {body} }}"), &[]).unwrap();
