@@ -190,12 +190,17 @@ impl Model {
     /// The lowering report for inputs of these shapes: one line for each step, in order.
     pub fn report(&self, shapes: &[Shape]) -> Result<Report, RunError> {
         let plan = self.program.planned(self.exec(), shapes)?;
-        let steps = plan.steps.iter().map(|step| StepReport {
+        let slices = |step: usize| {
+            let mut regions = plan.regions.iter();
+            regions.find(|region| region.steps.contains(&step)).map_or(1, |region| region.slices)
+        };
+        let steps = plan.steps.iter().enumerate().map(|(index, step)| StepReport {
             node: step.node.clone(),
             op: step.op,
             kernel: self.explained(step.work.info()),
             signature: step.signature.clone(),
             algorithms: step.work.algorithms(),
+            slices: slices(index),
         });
         Ok(Report {
             steps: steps.collect(),
@@ -233,4 +238,7 @@ pub struct StepReport {
     pub signature: String,
     /// The ways in which it could run, if there are several.
     pub algorithms: Option<Algorithms>,
+    /// In how many slices of the batch it runs: with those next to it that have as many, slice by
+    /// slice; 1 for the whole batch.
+    pub slices: usize,
 }

@@ -4,8 +4,8 @@
 //! known shapes becomes a kernel writing into the arena; a node that only renames elements shares
 //! its operand's place; a node whose result shapes depend on data allocates when it runs, and so
 //! does what follows from it. Then steps that are better run together form regions
-//! (`plan/regions.rs`), some convolutions become one (`plan/chains.rs`), and values get their offsets
-//! (`plan/layout.rs`).
+//! (`plan/regions.rs`), some convolutions become one (`plan/chains.rs`), and values get their
+//! offsets (`plan/layout.rs`).
 
 mod chains;
 mod layout;

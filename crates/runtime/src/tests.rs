@@ -9,6 +9,7 @@ use crate::{CompileError, Model, Options, RunError};
 
 mod memory;
 mod precision;
+mod regions;
 mod tuning;
 
 fn model(body: &str) -> Model {

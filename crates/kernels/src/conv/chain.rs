@@ -56,8 +56,8 @@ struct Bands {
 }
 
 impl ConvChain<'_> {
-    /// Whether [`conv_chain`] is faster than the convolutions one by one: what lies in between would
-    /// not stay in L2 but does band by band.
+    /// Whether [`conv_chain`] is faster than the convolutions one by one: what lies in between does
+    /// not stay in L2 as a whole but does band by band.
     pub fn is_worthwhile(&self, caches: CacheSizes) -> bool {
         let w = &self.depthwise.conv.window;
         let image = |height: usize, width: usize| height * width * w.channels * size_of::<f32>();

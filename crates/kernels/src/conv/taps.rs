@@ -139,10 +139,10 @@ unsafe fn columns<
                     continue;
                 }
                 let pixel = s.load(start.wrapping_add(j * args.column));
-                for k in 0..K {
+                for (k, &w) in w.iter().enumerate() {
                     if j >= k && (j - k).is_multiple_of(STRIDE) && (j - k) / STRIDE < P {
                         let p = (j - k) / STRIDE;
-                        acc[p] = s.fma(pixel, w[k], acc[p]);
+                        acc[p] = s.fma(pixel, w, acc[p]);
                     }
                 }
             }

@@ -81,8 +81,7 @@ unsafe fn load_tile<S: Simd, const MR: usize, const NV: usize>(
     }
 }
 
-/// Applies the epilogue, if it follows, and stores the sums. Each loop over a tile of whole vectors
-/// does one thing without branches: then it is unrolled, and sums stay in registers.
+/// Applies the epilogue, if it follows, and stores the sums.
 ///
 /// # Safety
 /// The tile is valid: see [`Tile::eval`].
@@ -90,11 +89,15 @@ unsafe fn load_tile<S: Simd, const MR: usize, const NV: usize>(
 unsafe fn finish_tile<S: Simd, const MR: usize, const NV: usize>(
     s: S,
     t: &TileArgs,
-    mut acc: [[S::F; NV]; MR],
+    acc: [[S::F; NV]; MR],
 ) {
     // SAFETY: see `Tile::eval`.
     unsafe {
-        if t.cols < NV * S::LANES {
+        if t.cols == NV * S::LANES {
+            finish_vectors::<S, MR, NV, false>(s, t, acc);
+        } else if t.cols > (NV - 1) * S::LANES {
+            finish_vectors::<S, MR, NV, true>(s, t, acc);
+        } else {
             let mut sums = acc;
             for (i, row) in sums.iter_mut().enumerate() {
                 if let Some(finish) = &t.finish {
@@ -102,17 +105,36 @@ unsafe fn finish_tile<S: Simd, const MR: usize, const NV: usize>(
                 }
                 store_row::<S, NV>(s, t.out.add(i * t.out_stride), t.cols, row);
             }
-            return;
         }
+    }
+}
+
+/// The same for whole vectors, but for the last one if it is `PARTIAL`. Each loop does one thing
+/// without branches: then it is unrolled, and sums stay in registers.
+///
+/// # Safety
+/// The tile is valid: see [`Tile::eval`].
+#[inline(always)]
+unsafe fn finish_vectors<S: Simd, const MR: usize, const NV: usize, const PARTIAL: bool>(
+    s: S,
+    t: &TileArgs,
+    mut acc: [[S::F; NV]; MR],
+) {
+    let rest = t.cols - (NV - 1) * S::LANES;
+    // SAFETY: see `Tile::eval`.
+    unsafe {
+        let load = |p: *const f32, v: usize| match PARTIAL && v + 1 == NV {
+            true => s.load_n(p.add(v * S::LANES), rest),
+            false => s.load(p.add(v * S::LANES)),
+        };
         if let Some(finish) = &t.finish {
             if !finish.bias.is_null() {
-                let bias: [S::F; NV] = from_fn(|v| s.load(finish.bias.add(v * S::LANES)));
+                let bias: [S::F; NV] = from_fn(|v| load(finish.bias, v));
                 acc = from_fn(|i| from_fn(|v| s.add(acc[i][v], bias[v])));
             }
             if !finish.residual.is_null() {
                 let start = |i: usize| finish.residual.add(i * finish.residual_stride);
-                acc =
-                    from_fn(|i| from_fn(|v| s.add(acc[i][v], s.load(start(i).add(v * S::LANES)))));
+                acc = from_fn(|i| from_fn(|v| s.add(acc[i][v], load(start(i), v))));
             }
             let (low, high) = (s.splat(finish.low), s.splat(finish.high));
             acc = from_fn(|i| from_fn(|v| s.min(high, s.max(low, acc[i][v]))));
@@ -120,7 +142,10 @@ unsafe fn finish_tile<S: Simd, const MR: usize, const NV: usize>(
         for (i, row) in acc.iter().enumerate() {
             let out = t.out.add(i * t.out_stride);
             for (v, &sum) in row.iter().enumerate() {
-                s.store(out.add(v * S::LANES), sum);
+                match PARTIAL && v + 1 == NV {
+                    true => s.store_n(out.add(v * S::LANES), sum, rest),
+                    false => s.store(out.add(v * S::LANES), sum),
+                }
             }
         }
     }

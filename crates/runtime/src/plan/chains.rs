@@ -48,7 +48,9 @@ impl Planner<'_> {
                 operands.push(residual);
             }
             if let Some(before) = (step - first).checked_sub(1) {
-                let reads = |id: ValueId| matches!(self.place(id), Some(Place::Arena(i)) if *i == between[before]);
+                let left = between[before];
+                let reads =
+                    |id: ValueId| matches!(self.place(id), Some(Place::Arena(i)) if *i == left);
                 let count = node.operands().filter(|&id| reads(id)).count();
                 (count == 1 && node.input(0).is_some_and(reads)).then_some(())?;
             }

@@ -249,3 +249,34 @@ fn cheapest_rows(steps: &[Traffic], crossing: &[usize], threads: usize, kept: us
     }
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEPT: usize = 4 << 20;
+
+    fn step(batch: usize, rows: usize, constants: usize) -> Traffic {
+        Traffic { batch, rows: rows << 20, constants: constants << 10 }
+    }
+
+    #[test]
+    fn large_images_are_cut_and_many_weights_are_not() {
+        let steps = [step(8, 32, 10), step(8, 32, 10), step(8, 2, 900), step(8, 2, 900)];
+        let crossing = [0, 16 << 20, 1 << 20, 1 << 20];
+        assert_eq!(cheapest_rows(&steps, &crossing, 1, KEPT), [1, 1, 8, 8]);
+        assert_eq!(cheapest_rows(&[], &[], 1, KEPT), []);
+    }
+
+    #[test]
+    fn neighbours_share_slices_rather_than_leave_large_values_between_them() {
+        let steps = [step(8, 32, 1), step(8, 12, 100), step(8, 32, 1)];
+        assert_eq!(cheapest_rows(&steps, &[0, 20 << 20, 20 << 20], 1, KEPT), [1, 1, 1]);
+    }
+
+    #[test]
+    fn what_fits_stays_whole() {
+        let steps = [step(8, 1, 1), step(8, 2, 1)];
+        assert_eq!(cheapest_rows(&steps, &[0, 1 << 20], 2, KEPT), [8, 8]);
+    }
+}

@@ -31,6 +31,7 @@ struct NodeTime {
     operator: &'static str,
     kernel: &'static str,
     isa: &'static str,
+    slices: usize,
     ms: f64,
     share: f64,
 }
@@ -70,7 +71,8 @@ pub(super) fn measure(model: &Model, shapes: &[Shape], inputs: &[Tensor]) -> Res
         *operator = (operator.0 + 1, operator.1 + ms);
         let (kernel, isa) = (step.kernel.kernel, step.kernel.isa);
         let (name, operator) = (step.node, step.op);
-        nodes.push(NodeTime { name, operator, kernel, isa, ms, share: ms / total });
+        let slices = step.slices;
+        nodes.push(NodeTime { name, operator, kernel, isa, slices, ms, share: ms / total });
     }
     let operator =
         |(operator, (nodes, ms))| OperatorTime { operator, nodes, ms, share: ms / total };
@@ -89,12 +91,13 @@ impl fmt::Display for Profile {
             table.row([line.operator.into(), line.nodes.to_string(), ms, percent(line.share)]);
         }
         writeln!(f, "{table}")?;
-        let mut table = Table::new(&["node", "operator", "kernel", "isa", "ms", "share"]);
+        let mut table = Table::new(&["node", "operator", "kernel", "isa", "slices", "ms", "share"]);
         for line in self.nodes.iter().take(SHOWN) {
             let ms = format!("{:.4}", line.ms);
             let words = [line.operator, line.kernel, line.isa].map(str::to_owned);
             let [operator, kernel, isa] = words;
-            table.row([line.name.clone(), operator, kernel, isa, ms, percent(line.share)]);
+            let slices = line.slices.to_string();
+            table.row([line.name.clone(), operator, kernel, isa, slices, ms, percent(line.share)]);
         }
         write!(f, "{table}")?;
         match self.nodes.len().checked_sub(SHOWN) {

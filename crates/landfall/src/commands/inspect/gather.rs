@@ -70,6 +70,8 @@ pub(super) struct Lowering {
     pub(super) kernel: &'static str,
     pub(super) isa: &'static str,
     pub(super) precision: &'static str,
+    /// Slices of the batch that it runs in.
+    pub(super) slices: usize,
     pub(super) reason: String,
 }
 
@@ -228,6 +230,7 @@ impl Inspection {
             kernel: step.kernel.kernel,
             isa: step.kernel.isa,
             precision: step.kernel.precision,
+            slices: step.slices,
             reason: step.kernel.reason,
         });
         self.nodes = lowering.collect();

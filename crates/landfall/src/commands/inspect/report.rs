@@ -106,11 +106,13 @@ fn lowering(inspection: &Inspection, text: &mut String) {
     if inspection.nodes.is_empty() {
         return;
     }
-    let mut table = Table::new(&["node", "operator", "kernel", "isa", "precision", "reason"]);
+    let mut table =
+        Table::new(&["node", "operator", "kernel", "isa", "precision", "slices", "reason"]);
     for node in &inspection.nodes {
         let words = [node.operator, node.kernel, node.isa, node.precision].map(str::to_owned);
         let [operator, kernel, isa, precision] = words;
-        table.row([node.name.clone(), operator, kernel, isa, precision, node.reason.clone()]);
+        let (slices, reason) = (node.slices.to_string(), node.reason.clone());
+        table.row([node.name.clone(), operator, kernel, isa, precision, slices, reason]);
     }
     let _ = write!(text, "\n{table}");
 }
