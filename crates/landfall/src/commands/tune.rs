@@ -30,8 +30,8 @@ Examples:
 
 Every distinct step (operator, attributes, shapes) is measured inside whole runs with each of its
 algorithms and with fewer threads. What is faster than the cost model's own choice is kept for this
-kind of processor, number of threads and precision, beside what was kept for others; loading uses what
-fits. Other shapes than those measured are left to the cost model.";
+kind of processor, number of threads and precision, beside what was kept for others; loading uses
+what fits. Other shapes than those measured are left to the cost model.";
 
 /// Batches that are measured unless told.
 const DEFAULT_BATCHES: [usize; 2] = [1, 8];
