@@ -125,6 +125,12 @@ pub(crate) unsafe trait RowSource: Sync {
     fn rows(&self) -> usize;
     /// Elements of a row.
     fn depth(&self) -> usize;
+    /// Where row `row` would start and the elements from one row to the next, if rows lie at one
+    /// distance. The row need not exist, and then the pointer must not be read.
+    fn at_distance(&self, _row: usize) -> Option<(*const u8, usize)> {
+        None
+    }
+
     /// Describes elements `depth` of rows `first..first + count` in a cleared table.
     fn fill(&self, first: usize, count: usize, depth: Range<usize>, table: &mut RowTable);
 }
@@ -160,6 +166,10 @@ unsafe impl RowSource for DenseRows<f32> {
 
     fn depth(&self) -> usize {
         self.depth
+    }
+
+    fn at_distance(&self, row: usize) -> Option<(*const u8, usize)> {
+        Some((self.start.wrapping_add(row * self.stride).cast(), self.stride))
     }
 
     fn fill(&self, first: usize, count: usize, depth: Range<usize>, table: &mut RowTable) {

@@ -3,7 +3,8 @@
 //! Unlike in f32, rows are copied anyway, so a group of them that fills a quarter of L2 is rounded
 //! at once, a block of depth at a time, and all of it meets one tile's width of columns before the
 //! next. Packed weights are then read from memory once for each group, evenly, and asked for a
-//! tile ahead: few rows wait for memory no longer than it takes.
+//! tile ahead: few rows wait for memory no longer than it takes. The next group's rows are asked
+//! for while the first columns are computed.
 
 use std::ops::Range;
 
@@ -119,6 +120,18 @@ impl Part<'_> {
         }
     }
 
+    /// What to ask for while a tile that begins at row `first` and `panel` is computed: the rows
+    /// that a tile of the next group will be made of.
+    #[inline(always)]
+    fn next_rows(&self, block: &Block, first: usize, panel: usize) -> (*const f32, usize) {
+        let next = first + block.rows.len();
+        let found = self.product.rows.at_distance(next);
+        match found.filter(|_| panel == self.panels.start && next < self.rows.end) {
+            Some((start, stride)) => (start.cast::<f32>().wrapping_add(block.depth.start), stride),
+            None => (std::ptr::null(), 0),
+        }
+    }
+
     /// One tile of rows, from the first column of a panel on.
     #[inline(always)]
     fn run_tile<D: Pairs>(
@@ -140,6 +153,7 @@ impl Part<'_> {
             pairs: block.depth.len().div_ceil(PAIR),
             b,
             next: if tile == 0 { b.wrapping_add(width * panel_stride) } else { b },
+            next_rows: self.next_rows(block, first, panel),
             panel_stride,
             out: p.out.wrapping_add(first * p.out_stride + col),
             out_stride: p.out_stride,

@@ -29,6 +29,9 @@ pub(super) struct TileArgs {
     pub(super) b: *const Element,
     /// What will be wanted as `b` in a while; never read, so it may point anywhere.
     pub(super) next: *const Element,
+    /// Rows that will be prepared in a while, at this block of depth, and the elements from one to
+    /// the next; never read, so they may lie anywhere. Null where there are none.
+    pub(super) next_rows: (*const f32, usize),
     /// Elements from one panel to the next.
     pub(super) panel_stride: usize,
     pub(super) out: *mut f32,
@@ -77,7 +80,7 @@ unsafe fn accumulate<D: Pairs, const MR: usize, const NV: usize>(
 ) {
     let lanes = <D::Sums as Simd>::LANES;
     let (mut rows, mut b, mut next) = (t.rows, t.b, t.next);
-    for _ in 0..t.pairs {
+    for pair in 0..t.pairs {
         // SAFETY: see `Tile::eval`.
         unsafe {
             let columns: [D::Columns; NV] = from_fn(|v| {
@@ -93,6 +96,13 @@ unsafe fn accumulate<D: Pairs, const MR: usize, const NV: usize>(
                 for v in 0..NV {
                     acc[i][v] = d.dot(acc[i][v], row, columns[v]);
                 }
+            }
+            let (start, stride) = t.next_rows;
+            if !start.is_null() {
+                // A line holds 8 pairs of a row: 8 steps ask for those of 16 rows.
+                let line = start.wrapping_add(pair % 8 * 2 * stride + pair / 8 * 16);
+                d.prefetch(line.cast());
+                d.prefetch(line.wrapping_add(stride).cast());
             }
             (rows, b) = (rows.add(PAIR * D::ELEMENT_BYTES), b.add(PANEL * PAIR));
             next = next.wrapping_add(PANEL * PAIR);

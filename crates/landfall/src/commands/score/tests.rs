@@ -46,6 +46,7 @@ impl Folder {
             quarantine: None,
             batch_rows: 2,
             threads: 2,
+            precision: None,
             json: false,
         }
     }
