@@ -208,8 +208,7 @@ pub(super) unsafe fn narrow_256<const APART: bool>(
         let second = _mm256_adds_epi16(second, zero);
         let mut bytes = _mm256_packus_epi16(first, second);
         if APART {
-            let even_first =
-                _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+            let even_first = _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
             bytes = _mm256_shuffle_epi8(bytes, _mm256_broadcastsi128_si256(even_first));
         }
         let bytes = _mm256_permute4x64_epi64::<0b11_01_10_00>(bytes);
