@@ -46,6 +46,7 @@ macro_rules! taps {
     ($vector:ty, $load:ident $splat:ident $xor:ident, $low8:ident $high8:ident $low16:ident
      $high16:ident) => {
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn load_bytes(self, p: *const u8) -> $vector {
             // SAFETY: by the caller's promise and the token.
             unsafe { $load(p.cast()) }
@@ -83,24 +84,28 @@ macro_rules! plain_taps {
         const TAPS_BYTES: usize = size_of::<$vector>();
 
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn store_left(self, taps: $vector, p: *mut u8) {
             // SAFETY: by the caller's promise and the token.
             unsafe { $store(p.cast(), taps) }
         }
 
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn store_right(self, taps: $vector, p: *mut u8) {
             // SAFETY: by the caller's promise and the token.
             unsafe { $store(p.cast(), taps) }
         }
 
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn load_left(self, p: *const u8) -> $vector {
             // SAFETY: by the caller's promise and the token.
             unsafe { $load(p.cast()) }
         }
 
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn load_right(self, p: *const u8) -> $vector {
             // SAFETY: by the caller's promise and the token.
             unsafe { $load(p.cast()) }
