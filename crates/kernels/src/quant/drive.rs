@@ -159,6 +159,7 @@ impl Part<'_> {
 
     fn run_block<D: Dot>(&self, d: D, block: Block<'_>, table: &mut RowTable, prepared: &mut [u8]) {
         let k = self.product.rows.depth();
+        let mut sums = [0i32; TILE_SUMS];
         let tiles = self.rows.len().div_ceil(D::TILE_ROWS);
         for tile in 0..tiles {
             let rows = parallel::share(self.rows.len(), tiles, tile);
@@ -184,16 +185,22 @@ impl Part<'_> {
             }
             let segments = &segments[..count];
             let left = Left { rows, segments, row_stride };
-            self.run_row(d, &left, &block, table);
+            self.run_row(d, &left, &block, table, &mut sums);
         }
     }
 
     /// One tile's rows across a block of columns.
-    fn run_row<D: Dot>(&self, d: D, left: &Left<'_>, block: &Block<'_>, table: &RowTable) {
+    fn run_row<D: Dot>(
+        &self,
+        d: D,
+        left: &Left<'_>,
+        block: &Block<'_>,
+        table: &RowTable,
+        sums: &mut [i32; TILE_SUMS],
+    ) {
         let (finish, rows) = (&self.product.finish, &left.rows);
         let groups = self.product.rows.depth() / GROUP;
         let panel_stride = groups * GROUP * PANEL;
-        let mut sums = [0i32; TILE_SUMS];
         let zeros = [0i32; 2 * PANEL];
         let mut row_sums = [0i32; 12];
         if self.row_sums {
@@ -228,7 +235,7 @@ impl Part<'_> {
                 run_tile(d, rows.len(), vectors, &args);
                 d.run(FinishTile {
                     finish,
-                    sums: &sums,
+                    sums,
                     stride: width * PANEL,
                     first_row: rows.start,
                     row_sums: &row_sums,

@@ -9,9 +9,9 @@ use super::blocks::Blocks;
 use super::blocks::Scalar;
 #[cfg(target_arch = "x86_64")]
 use super::blocks::{Pair, Single};
+use super::interleave::Taps;
 #[cfg(target_arch = "x86_64")]
 use super::narrow::Quad;
-use super::taps::Taps;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Avx2;
 use crate::{Cpu, Isa};
@@ -68,7 +68,16 @@ unsafe fn flip_bytes(from: *const u8, len: usize, flip: u8, to: *mut u8) {
     // SAFETY: by the caller's promise; the row and its copy are distinct.
     let (from, to) =
         unsafe { (std::slice::from_raw_parts(from, len), std::slice::from_raw_parts_mut(to, len)) };
-    to.iter_mut().zip(from).for_each(|(to, from)| *to = from ^ flip);
+    let ((wide_to, to), (wide, from)) = (to.as_chunks_mut::<64>(), from.as_chunks::<64>());
+    for (to, from) in wide_to.iter_mut().zip(wide) {
+        (0..64).for_each(|i| to[i] = from[i] ^ flip);
+    }
+    let ((narrow_to, _), (narrow, _)) = (to.as_chunks_mut::<16>(), from.as_chunks::<16>());
+    for (to, from) in narrow_to.iter_mut().zip(narrow) {
+        (0..16).for_each(|i| to[i] = from[i] ^ flip);
+    }
+    let done = narrow.len() * 16;
+    to[done..].iter_mut().zip(&from[done..]).for_each(|(to, from)| *to = from ^ flip);
 }
 
 /// Evaluates `op` with the best dot product of `cpu`; AVX-512 without VNNI runs the AVX2 one.
@@ -96,8 +105,8 @@ pub(crate) fn dispatch<O: DotOp>(cpu: Cpu, op: O) -> bool {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use super::super::interleave::{plain_taps, taps};
     use super::super::narrow::{Limits, narrow_256, narrow_512, quad_256, quad_512};
-    use super::super::taps::{plain_taps, taps};
     use super::*;
 
     #[target_feature(enable = "avx2,fma")]

@@ -9,6 +9,7 @@ mod blocks;
 mod depthwise;
 mod drive;
 mod epilogue;
+mod interleave;
 mod lanes;
 mod linear;
 mod narrow;

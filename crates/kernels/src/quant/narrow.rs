@@ -82,7 +82,8 @@ pub(crate) unsafe fn copy_few(mut from: *const u8, mut to: *mut u8, count: usize
             if count & $len != 0 {
                 // SAFETY: the pieces add up to `count` bytes.
                 unsafe {
-                    to.cast::<[u8; $len]>().write_unaligned(from.cast::<[u8; $len]>().read_unaligned());
+                    let piece = from.cast::<[u8; $len]>().read_unaligned();
+                    to.cast::<[u8; $len]>().write_unaligned(piece);
                     (from, to) = (from.add($len), to.add($len));
                 }
             }
@@ -229,12 +230,14 @@ macro_rules! quad_256 {
         type Bytes = __m256i;
 
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn load_sum(self, p: *const i32) -> __m256i {
             // SAFETY: by the caller's promise and the token.
             unsafe { _mm256_loadu_si256(p.cast()) }
         }
 
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn widen_bytes<const SIGNED: bool>(self, p: *const u8) -> __m256i {
             // SAFETY: by the caller's promise and the token.
             unsafe {
@@ -250,6 +253,7 @@ macro_rules! quad_256 {
         }
 
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn narrow<const APART: bool>(
             self,
             sums: [__m256i; 4],
@@ -261,12 +265,14 @@ macro_rules! quad_256 {
         }
 
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn store_whole(self, bytes: __m256i, to: *mut u8) {
             // SAFETY: by the caller's promise and the token.
             unsafe { _mm256_storeu_si256(to.cast(), bytes) }
         }
 
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn store_halves(self, bytes: __m256i, to: [*mut u8; 2]) {
             // SAFETY: by the caller's promise and the token.
             unsafe {
@@ -276,6 +282,7 @@ macro_rules! quad_256 {
         }
 
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn store_quarters(self, bytes: __m256i, to: [*mut u8; 4]) {
             // SAFETY: by the caller's promise and the token.
             unsafe {
@@ -299,12 +306,14 @@ macro_rules! quad_512 {
         type Bytes = __m512i;
 
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn load_sum(self, p: *const i32) -> __m512i {
             // SAFETY: by the caller's promise and the token.
             unsafe { _mm512_loadu_si512(p.cast()) }
         }
 
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn widen_bytes<const SIGNED: bool>(self, p: *const u8) -> __m512i {
             // SAFETY: by the caller's promise and the token.
             unsafe {
@@ -320,6 +329,7 @@ macro_rules! quad_512 {
         }
 
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn narrow<const APART: bool>(
             self,
             sums: [__m512i; 4],
@@ -331,12 +341,14 @@ macro_rules! quad_512 {
         }
 
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn store_whole(self, bytes: __m512i, to: *mut u8) {
             // SAFETY: by the caller's promise and the token.
             unsafe { _mm512_storeu_si512(to.cast(), bytes) }
         }
 
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn store_halves(self, bytes: __m512i, to: [*mut u8; 2]) {
             // SAFETY: by the caller's promise and the token.
             unsafe {
@@ -346,6 +358,7 @@ macro_rules! quad_512 {
         }
 
         #[inline(always)]
+        // SAFETY: the contract is that of the trait.
         unsafe fn store_quarters(self, bytes: __m512i, to: [*mut u8; 4]) {
             // SAFETY: by the caller's promise and the token.
             unsafe {

@@ -1,6 +1,7 @@
 //! The register tile of 8-bit products: `MR` rows by `NV` vectors of columns over the whole depth.
 
 use std::array::from_fn;
+use std::mem::MaybeUninit;
 
 use super::lanes::{Dot, DotOp};
 use super::narrow::{Limits, copy_few};
@@ -146,14 +147,14 @@ unsafe fn store_bytes<D: Dot, const MR: usize, const NV: usize>(
     t: &TileBytes,
 ) {
     let width = NV * D::LANES;
-    let mut room = [[0u8; 2 * PANEL]; ROWS];
+    let mut room = MaybeUninit::<[[u8; 2 * PANEL]; ROWS]>::uninit();
+    let room = room.as_mut_ptr().cast::<u8>();
     let whole = t.columns == width;
-    let (to, stride) =
-        if whole { (t.to, t.stride) } else { (room.as_flattened_mut().as_mut_ptr(), 2 * PANEL) };
+    let (to, stride) = if whole { (t.to, t.stride) } else { (room, 2 * PANEL) };
     let limits = t.limits;
     let (first, second) = (t.scales, t.scales.wrapping_add(D::LANES));
     each_row!(MR, I => {
-        if NV == 1 && I.is_multiple_of(4) {
+        if NV == 1 && I % 4 == 0 {
             // SAFETY: see `Tile::eval`.
             unsafe {
                 let sums = [
@@ -167,7 +168,7 @@ unsafe fn store_bytes<D: Dot, const MR: usize, const NV: usize>(
                 d.store_quarters(bytes, [row(I), row(I + 1), row(I + 2), row(I + 3)]);
             }
         }
-        if NV == 2 && I.is_multiple_of(2) {
+        if NV == 2 && I % 2 == 0 {
             // SAFETY: see `Tile::eval`.
             unsafe {
                 let next = &acc[const { row_or_last(I + 1, MR) }];
@@ -179,9 +180,9 @@ unsafe fn store_bytes<D: Dot, const MR: usize, const NV: usize>(
         }
     });
     if !whole {
-        for (i, row) in room.iter().enumerate().take(MR) {
-            // SAFETY: the tile has `columns` columns.
-            unsafe { copy_few(row.as_ptr(), t.to.add(i * t.stride), t.columns) };
+        for i in 0..MR {
+            // SAFETY: the tile has `columns` columns, which were just stored in the room.
+            unsafe { copy_few(room.add(i * 2 * PANEL), t.to.add(i * t.stride), t.columns) };
         }
     }
 }
