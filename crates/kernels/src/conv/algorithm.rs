@@ -1,15 +1,16 @@
 //! Which algorithm computes a convolution.
 //!
 //! A matrix product over windows runs at nine tenths of the peak of multiply-adds, so only fewer
-//! multiply-adds are faster: Winograd's tiles of 2 by 2 need 4 instead of 9 for an output, those of
-//! 4 by 4 need 2.25. Against that stand their transforms, outputs computed beyond the image's edge
-//! (7 by 7 is 4 tiles of 4 by 4, a quarter of it waste), and weights 16/9 and 4 times as large,
-//! which every run reads from memory where a model's weights exceed the caches. The choice counts
-//! these three for one image: all numbers of images and threads share the weights' layout.
+//! multiply-adds are faster: Winograd's tiles of 2 by 2 need 4 instead of 9 for an output, those
+//! of 4 by 4 need 2.25. Against that stand their transforms, outputs computed beyond the image's
+//! edge (7 by 7 is 4 tiles of 4 by 4, a quarter of it waste), and weights 16/9 and 4 times as
+//! large, which every run reads from memory where a model's weights exceed the caches. The choice
+//! counts these three for one image: all numbers of images and threads share the weights' layout.
 //!
 //! Tiles of 6 by 6 would need 1.78 multiplications for an output, 1.27 times fewer than 4 by 4.
-//! They are left out: their rounding errors are 8 to 12 times those of the direct sum (in the study that
-//! gave 1.7 to 2 for 4 by 4), weights grow 7 times, and few sizes of images are near a multiple.
+//! They are left out: their rounding errors are 8 to 12 times those of the direct sum (in the
+//! study that gave 1.7 to 2 for 4 by 4), weights grow 7 times, and few sizes of images are near a
+//! multiple.
 
 use super::{Conv2d, conv2d, winograd};
 use crate::Exec;

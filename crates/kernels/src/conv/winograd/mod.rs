@@ -9,10 +9,10 @@
 //! output channels) at a time are multiplied, all `N²` products, and transformed back with bias,
 //! residual and activation while their sums are in L2; weights are packed in the order in which
 //! this reads them. Where a block that fits a quarter of L2 has enough tiles, each thread has
-//! blocks of its own. Otherwise (many channels, or few tiles) blocks are larger, up to 96 tiles or 8 MiB that
-//! the threads fill together, and each thread takes some panels: then every weight is read once a
-//! block rather than once a block and thread. What a thread or all threads hold besides: at most
-//! 442 KiB of sums each.
+//! blocks of its own. Otherwise (many channels, or few tiles) blocks are larger, up to 96 tiles or
+//! 8 MiB that the threads fill together, and each thread takes some panels: then every weight is
+//! read once a block rather than once a block and thread. What a thread or all threads hold
+//! besides: at most 442 KiB of sums each.
 //!
 //! **Edges.** Inputs outside the image are zeros, outputs outside are computed and not stored.
 //!
@@ -34,9 +34,10 @@
 //! | 256 | 14, 109 | 8.3, 47 | 25, 153 |
 //! | 512 | 21, 177 | 12, 60 | 33, 184 |
 //!
-//! So 2 by 2 is more accurate than the direct sum, whose chains are 9 times as long, and 4 by 4 has
-//! 1.6 to 2.1 times its error (2.7 times with 16 channels of non-negative inputs). A test holds
-//! 4 by 4 to 3 times the direct sum's root mean square and 4 times its maximum, 2 by 2 to once.
+//! So 2 by 2 is more accurate than the direct sum, whose chains are 9 times as long, and 4 by 4
+//! has 1.6 to 2.1 times its error (2.7 times with 16 channels of non-negative inputs). A test
+//! holds 4 by 4 to 3 times the direct sum's root mean square and 4 times its maximum, 2 by 2 to
+//! once.
 
 mod columns;
 mod input;

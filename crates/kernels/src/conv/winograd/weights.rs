@@ -1,7 +1,7 @@
 //! Transformed filters, packed `[outputs / 16][N · N][channels][16]`: for each panel of output
 //! channels one panel of a right-hand operand for each of the tile's products, in the order in
-//! which they are read. They are computed in double precision and rounded once, without fused operations,
-//! so a package holds the same bits whatever machine wrote it.
+//! which they are read. They are computed in double precision and rounded once, without fused
+//! operations, so a package holds the same bits whatever machine wrote it.
 
 use super::transform::Variant;
 use crate::gemm::PANEL;
