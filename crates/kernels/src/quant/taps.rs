@@ -231,8 +231,9 @@ impl TapLines<'_> {
         let stretch = self.stretch(self.groups() * 4 * TAPS_BYTES_MAX);
         let mut line = lines.start;
         while line < lines.end {
-            let both =
-                self.together() == 2 && line + 1 < lines.end && (line + 1) % w.out_height != 0;
+            let both = self.together() == 2
+                && line + 1 < lines.end
+                && !(line + 1).is_multiple_of(w.out_height);
             for x in (0..w.out_width).step_by(stretch) {
                 let outputs = x..w.out_width.min(x + stretch);
                 self.interleave_columns(d, line, &outputs, first, columns);

@@ -154,7 +154,7 @@ unsafe fn store_bytes<D: Dot, const MR: usize, const NV: usize>(
     let limits = t.limits;
     let (first, second) = (t.scales, t.scales.wrapping_add(D::LANES));
     each_row!(MR, I => {
-        if NV == 1 && I % 4 == 0 {
+        if NV == 1 && I.is_multiple_of(4) {
             // SAFETY: see `Tile::eval`.
             unsafe {
                 let sums = [
@@ -168,7 +168,7 @@ unsafe fn store_bytes<D: Dot, const MR: usize, const NV: usize>(
                 d.store_quarters(bytes, [row(I), row(I + 1), row(I + 2), row(I + 3)]);
             }
         }
-        if NV == 2 && I % 2 == 0 {
+        if NV == 2 && I.is_multiple_of(2) {
             // SAFETY: see `Tile::eval`.
             unsafe {
                 let next = &acc[const { row_or_last(I + 1, MR) }];
