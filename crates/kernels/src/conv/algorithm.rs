@@ -64,8 +64,8 @@ impl Conv2d {
         fastest.copied().unwrap_or(ConvAlgorithm::Gemm)
     }
 
-    /// The f32 algorithm that is expected to be faster than a matrix product of bf16 operands, which
-    /// takes about half the time of one in f32; `None` if there is none.
+    /// The f32 algorithm that is expected to be faster than a matrix product of bf16 operands,
+    /// which takes about half the time of one in f32; `None` if there is none.
     pub fn algorithm_beyond_bf16(&self) -> Option<ConvAlgorithm> {
         let fastest = self.algorithm();
         (self.cycles(fastest) < self.cycles(ConvAlgorithm::Gemm) / 2).then_some(fastest)
