@@ -55,7 +55,7 @@ proptest! {
 
     #[test]
     fn planes_are_zipped(planes in 2usize..5, columns in 1usize..9000) {
-        check(&[planes, columns], &[1, 0], |i| (i * 7) as u8);
+        check(&[planes, columns], &[1, 0], |i| i.wrapping_mul(7) as u8);
     }
 
     #[test]
