@@ -12,9 +12,9 @@
 //!   of a prefix is that small.
 //!
 //! Bias, residual and activation follow in f32. Error: against exact operands, each product is off
-//! by at most 2⁻⁸ + 2⁻¹⁸ of itself (2⁻⁹ from each operand), to which come the f32 roundings of K
+//! by at most 2⁻⁷ + 2⁻¹⁶ of itself (2⁻⁸ from each operand), to which come the f32 roundings of K
 //! additions: for f32 operands in the normal range
-//! `|error| <= (2⁻⁸ + 2⁻¹⁸ + (K + 1) 2⁻²⁴) · Σ |a| |b|` up to terms of second order.
+//! `|error| <= (2⁻⁷ + 2⁻¹⁶ + (K + 1) 2⁻²⁴) · Σ |a| |b|` up to terms of second order.
 //!
 //! Right-hand operands are packed once as `[N/16][K/2][16][2]`, zero padded: a vector of pairs for
 //! 16 columns, which AMX tiles read as well (16 rows of such vectors are one tile). Left rows stay

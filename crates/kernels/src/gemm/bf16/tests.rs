@@ -75,7 +75,7 @@ impl Case {
                     sum += f64::from(x);
                     extras += x.abs();
                 }
-                let operands = 2f64.powi(-8) + 2f64.powi(-18);
+                let operands = 2f64.powi(-7) + 2f64.powi(-16);
                 let sums = (self.k as f64 + 4.0) * 2f64.powi(-24);
                 let bound = (operands + sums) * size * 1.001 + f64::from(extras) * 2f64.powi(-22);
                 let y = f64::from(got[col]);
