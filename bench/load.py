@@ -53,7 +53,7 @@ def answer_once(engine: str, model: str, inputs: str, threads: int) -> None:
     with np.load(inputs) as archive:
         arrays = dict(archive)
     start = time.perf_counter()
-    RUNNERS[engine](model, arrays, threads)()
+    RUNNERS[engine](model, arrays, threads, "f32")()
     elapsed = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"ms": elapsed * 1e3, "mb": peak}))
