@@ -87,6 +87,13 @@ impl EngineOptions {
         let precision = self.precision.unwrap_or_else(|| declared_precision(serving));
         Options { threads, precision, ..self.runtime() }
     }
+
+    /// How to compile a package: as its author declares, with what it keeps of tuning for this
+    /// processor.
+    pub fn package_runtime(&self, package: &Package) -> Options {
+        let runtime = self.declared_runtime(&package.manifest().model.serving);
+        Options { tuning: tuning::of_package(package, &runtime), ..runtime }
+    }
 }
 
 /// The precision that a model's author declares.
@@ -193,9 +200,7 @@ impl Opened {
 /// precision is asked for than the package was made for.
 pub fn open(path: &Path, options: &EngineOptions) -> Result<Opened> {
     let opened = open_unchecked(path, options)?;
-    // What is expected comes from arithmetic of the declared precision.
-    let is_declared = opened.model.precision() == declared_precision(&opened.serving);
-    if let Some(package) = opened.package.as_ref().filter(|_| is_declared) {
+    if let Some(package) = &opened.package {
         let cases = package.golden().with_context(|| path.display().to_string())?;
         check_golden(&opened, &cases).with_context(|| path.display().to_string())?;
     }
@@ -251,9 +256,7 @@ fn open_package(path: &Path, options: &EngineOptions) -> Result<Opened> {
         .map(|(key, tensor)| Ok((key, tensor?)))
         .collect::<Result<_, landfall_package::PackageError>>()
         .with_context(here)?;
-    let runtime = options.declared_runtime(&package.manifest().model.serving);
-    let tuning = tuning::of_package(&package, &runtime);
-    let runtime = Options { tuning, ..runtime };
+    let runtime = options.package_runtime(&package);
     let model = Model::compile_with(graph, &runtime, packed).with_context(here)?;
     Ok(Opened {
         model: Arc::new(model),

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use landfall_kernels::{Exec, Pool};
 use landfall_tensor::{
-    Arena, Data, DataMut, Shape, SharedArena, Tensor, TensorError, TensorMut, TensorView,
+    Arena, Data, DataMut, Reads, Shape, SharedArena, Tensor, TensorError, TensorMut, TensorView,
+    Writes,
 };
 use smallvec::SmallVec;
 
@@ -113,8 +114,7 @@ pub(crate) fn execute(
             Work::Kernel(kernel) => {
                 let limited = step.threads.map(|threads| exec.pool.limited(threads));
                 let exec = Exec { cpu: exec.cpu, pool: limited.as_ref().unwrap_or(exec.pool) };
-                let Context { arena, heap } = &mut *context;
-                run_kernel(step, kernel.as_ref(), At::default(), &arena.share(), heap, inputs, exec)
+                run_kernel(step, kernel.as_ref(), context, inputs, exec)
             }
             Work::Dynamic(_) => run_dynamic(step, context, inputs, heap_limit, exec),
         };
@@ -192,8 +192,7 @@ impl RegionRun<'_> {
         for index in self.region.steps.clone() {
             let step = &self.steps[index];
             let Work::Kernel(kernel) = &step.work else { continue };
-            run_kernel(step, kernel.as_ref(), at, &self.arena, &[], self.inputs, exec)
-                .map_err(|error| failed(step, error))?;
+            self.kernel(step, kernel.as_ref(), at, exec).map_err(|error| failed(step, error))?;
             if let Some(observer) = observer
                 && let Some(observer) =
                     observer.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
@@ -202,6 +201,20 @@ impl RegionRun<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Runs one step for one slice, on memory that no other thread has in use.
+    fn kernel(
+        &self,
+        step: &Step,
+        kernel: &dyn crate::Kernel,
+        at: At,
+        exec: Exec<'_>,
+    ) -> Result<(), KernelError> {
+        let Some((reads, writes)) = ranges(step, at) else { return Ok(()) };
+        self.arena.with_slices(&reads, &writes, |reads, writes| {
+            call(step, kernel, at, (reads, writes), &[], self.inputs, exec)
+        })?
     }
 }
 
@@ -252,31 +265,41 @@ fn view<'a>(
     }
 }
 
-/// Runs a kernel of known result shapes, unless no result has elements: there is nothing to do for
-/// a batch of no rows, and kernels need not know of it.
+/// Runs a kernel of known result shapes for the whole batch.
 fn run_kernel(
     step: &Step,
     kernel: &dyn crate::Kernel,
-    at: At,
-    arena: &SharedArena<'_>,
-    heap: &[Option<Tensor>],
+    context: &mut Context,
     inputs: &[TensorView<'_>],
     exec: Exec<'_>,
 ) -> Result<(), KernelError> {
+    let at = At::default();
+    let Some((reads, writes)) = ranges(step, at) else { return Ok(()) };
+    let memory = context.arena.slices(&reads, &writes)?;
+    call(step, kernel, at, memory, &context.heap, inputs, exec)
+}
+
+/// Ranges of the arena that a step reads, and those that it writes, the last one its working
+/// memory.
+type Ranges = (SmallVec<[Range<usize>; 8]>, SmallVec<[Range<usize>; 4]>);
+
+/// The ranges of a step; `None` if no result has elements: there is nothing to do for a batch of no
+/// rows, and kernels need not know of it.
+fn ranges(step: &Step, at: At) -> Option<Ranges> {
     let is_empty = |destination: &Destination| match destination {
         Destination::Arena { span, .. } => span.range.is_empty(),
         Destination::Heap(_) => false,
     };
     if step.outputs.iter().all(is_empty) {
-        return Ok(());
+        return None;
     }
-    let mut reads: SmallVec<[Range<usize>; 8]> = SmallVec::new();
+    let mut reads = SmallVec::new();
     for operand in step.inputs.iter().flatten() {
         if let Operand::Arena { span, .. } = operand {
             reads.push(span.at(at));
         }
     }
-    let mut writes: SmallVec<[Range<usize>; 4]> = step
+    let mut writes: SmallVec<_> = step
         .outputs
         .iter()
         .map(|destination| match destination {
@@ -285,28 +308,39 @@ fn run_kernel(
         })
         .collect();
     writes.push(step.scratch.at(at));
-    arena.with_slices(&reads, &writes, |reads, mut writes| {
-        let scratch = writes.pop().unwrap_or_default();
-        let mut reads = reads.into_iter();
-        let mut views = Inputs::new();
-        for operand in &step.inputs {
-            views.push(match operand {
-                None => None,
-                Some(Operand::Arena { dtype, shape, .. }) => {
-                    let bytes = reads.next().unwrap_or(&[]);
-                    Some(TensorView::new(*dtype, shape, Data::Bytes(bytes))?)
-                }
-                Some(other) => Some(off_arena(other, at, heap, inputs)?),
-            });
-        }
-        let mut outputs = Outputs::new();
-        for (destination, bytes) in step.outputs.iter().zip(writes) {
-            if let Destination::Arena { dtype, shape, .. } = destination {
-                outputs.push(TensorMut::new(*dtype, shape, DataMut::Bytes(bytes))?);
+    Some((reads, writes))
+}
+
+/// Calls a kernel on the memory of its [`ranges`].
+fn call(
+    step: &Step,
+    kernel: &dyn crate::Kernel,
+    at: At,
+    (reads, mut writes): (Reads<'_>, Writes<'_>),
+    heap: &[Option<Tensor>],
+    inputs: &[TensorView<'_>],
+    exec: Exec<'_>,
+) -> Result<(), KernelError> {
+    let scratch = writes.pop().unwrap_or_default();
+    let mut reads = reads.into_iter();
+    let mut views = Inputs::new();
+    for operand in &step.inputs {
+        views.push(match operand {
+            None => None,
+            Some(Operand::Arena { dtype, shape, .. }) => {
+                let bytes = reads.next().unwrap_or(&[]);
+                Some(TensorView::new(*dtype, shape, Data::Bytes(bytes))?)
             }
+            Some(other) => Some(off_arena(other, at, heap, inputs)?),
+        });
+    }
+    let mut outputs = Outputs::new();
+    for (destination, bytes) in step.outputs.iter().zip(writes) {
+        if let Destination::Arena { dtype, shape, .. } = destination {
+            outputs.push(TensorMut::new(*dtype, shape, DataMut::Bytes(bytes))?);
         }
-        kernel.run(&mut Io { inputs: views, outputs, scratch, exec })
-    })?
+    }
+    kernel.run(&mut Io { inputs: views, outputs, scratch, exec })
 }
 
 fn run_dynamic(

@@ -258,14 +258,7 @@ impl<'a> Planner<'a> {
             }
             return Ok(());
         }
-        let site = Site {
-            op: &node.op,
-            inputs: &operands,
-            outputs: &results,
-            ids: &node.inputs,
-            result: node.outputs.first().copied(),
-            target: self.target,
-        };
+        let site = site(node, &operands, &results, self.target);
         let known = specs(&results).ok();
         let shaped = operands.iter().flatten().all(|fact| fact.shape().is_some());
         let work = match (lower(&site), known) {
@@ -383,6 +376,17 @@ impl<'a> Planner<'a> {
     fn place(&self, id: ValueId) -> Option<&Place> {
         self.places[id.index()].as_ref()
     }
+}
+
+/// A node to lower.
+fn site<'s>(
+    node: &'s Node,
+    inputs: &'s [Option<&'s Fact>],
+    outputs: &'s [Fact],
+    target: &'s Target,
+) -> Site<'s> {
+    let result = node.outputs.first().copied();
+    Site { op: &node.op, inputs, outputs, ids: &node.inputs, result, target }
 }
 
 /// Whether the operator, or one in its bodies, draws random numbers.

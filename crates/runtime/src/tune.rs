@@ -9,7 +9,7 @@
 //! A way must be clearly faster than what the cost model takes to replace it, and in the end the
 //! tuned model must be faster than the untuned one as a whole, or nothing is changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -199,8 +199,16 @@ impl Bench<'_> {
             return Ok(());
         }
         let mut variants = vec![self.variant(tuning.clone())?];
+        // Threads take slices of their own, whatever a step would use by itself.
+        let sliced: BTreeSet<String> = variants[0]
+            .steps
+            .iter()
+            .filter(|step| step.slices > 1)
+            .map(|step| step.signature.clone())
+            .collect();
+        let is_whole = |signature: &&String| !sliced.contains(*signature);
         for &threads in &counts {
-            let choices = found.keys().map(|signature| {
+            let choices = found.keys().filter(is_whole).map(|signature| {
                 let known = tuning.choices.get(signature).cloned().unwrap_or_default();
                 (signature.clone(), Choice { threads: Some(threads), ..known })
             });
@@ -208,7 +216,7 @@ impl Bench<'_> {
         }
         self.measure(&mut variants)?;
         let sums: Vec<_> = variants.iter().map(Variant::by_signature).collect();
-        for step in found.values_mut() {
+        for step in found.values_mut().filter(|step| is_whole(&&step.signature)) {
             let time = |variant: usize| sums[variant].get(step.signature.as_str()).copied();
             let algorithm = step.candidates[step.chosen].algorithm;
             let with = |threads, time| Candidate { algorithm, threads, time };

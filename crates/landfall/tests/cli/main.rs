@@ -133,23 +133,27 @@ fn tuning_is_kept_in_the_package_beside_what_was_there() {
     let (package, tuned) = (folder.at("digits.landfall"), folder.at("tuned.landfall"));
     assert_eq!(landfall!("package", digits(), "-o", package).0, Some(0));
     let before = fs::read(&package).unwrap();
-    let tune = |threads: &str, model: &Path, output: &Path| {
+    let tune = |threads: &str, precision: &str, model: &Path, output: &Path| {
         let quick = ["--seconds", "0.05", "--batch", "2", "--threads", threads, "--json"];
         let mut command = Command::new(BINARY);
         command.arg("tune").arg(model).arg("-o").arg(output).args(quick);
+        command.args(["--precision", precision]);
         let (code, stdout, stderr) = ended(&mut command);
         assert_eq!(code, Some(0), "{stderr}");
         let figures: serde_json::Value = serde_json::from_str(&stdout).unwrap();
         assert_eq!(figures["cases"][0]["shapes"][0][0], 2, "{figures}");
+        assert_eq!(figures["algorithms_refused"], false, "{figures}");
         assert!(figures["cases"][0]["steps"].as_array().unwrap().len() > 3, "{figures}");
     };
-    tune("1", &package, &tuned);
+    tune("1", "f32", &package, &tuned);
     assert!(fs::read(&package).unwrap() == before, "the original was changed");
     let again = folder.at("again.landfall");
-    tune("2", &tuned, &again);
+    tune("2", "f32", &tuned, &again);
+    tune("2", "bf16", &again, &tuned);
+    fs::rename(&tuned, &again).unwrap();
     let opened = landfall_package::Package::open(&again).unwrap();
-    let threads: Vec<usize> = opened.manifest().tuning.iter().map(|t| t.threads).collect();
-    assert_eq!(threads, [1, 2]);
+    let kept = opened.manifest().tuning.iter().map(|t| (t.threads, t.precision.0.name()));
+    assert_eq!(kept.collect::<Vec<_>>(), [(1, "f32"), (2, "f32"), (2, "bf16")]);
     let verified = landfall!("inspect", "--verify", again);
     assert_eq!(verified.0, Some(0), "{}", verified.2);
     // Loading checks golden outputs.

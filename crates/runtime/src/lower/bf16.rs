@@ -18,26 +18,29 @@ const MIN_COLUMNS: usize = 17;
 
 /// The precision of one product's operands.
 #[derive(Debug, Clone)]
-pub(super) struct Choice {
+pub(super) struct OperandPrecision {
     cpu: Cpu,
     precision: Precision,
     /// Why it is not what was asked for; empty if it is.
     reason: &'static str,
 }
 
-impl Choice {
+impl OperandPrecision {
     /// For a product with constant weights `[k, n]`, of one group if there are several.
-    pub(super) fn of(site: &Site<'_>, k: usize, n: usize) -> Choice {
+    pub(super) fn of(site: &Site<'_>, k: usize, n: usize) -> OperandPrecision {
         if k < MIN_DEPTH || n < MIN_COLUMNS {
-            return Choice::f32(site, "not faster in bf16: under 16 deep or at most 16 columns");
+            return OperandPrecision::f32(
+                site,
+                "not faster in bf16: under 16 deep or at most 16 columns",
+            );
         }
-        Choice { cpu: site.target.cpu, precision: site.target.precision, reason: "" }
+        OperandPrecision { cpu: site.target.cpu, precision: site.target.precision, reason: "" }
     }
 
     /// F32 whatever was asked for.
-    pub(super) fn f32(site: &Site<'_>, reason: &'static str) -> Choice {
+    pub(super) fn f32(site: &Site<'_>, reason: &'static str) -> OperandPrecision {
         let reason = if site.target.precision == Precision::F32 { "" } else { reason };
-        Choice { cpu: site.target.cpu, precision: Precision::F32, reason }
+        OperandPrecision { cpu: site.target.cpu, precision: Precision::F32, reason }
     }
 
     pub(super) fn is_bf16(&self) -> bool {

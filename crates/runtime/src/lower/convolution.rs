@@ -20,7 +20,7 @@ use landfall_tensor::{DType, Shape, Tensor, bf16};
 use smallvec::SmallVec;
 
 use super::activation::activation;
-use super::bf16::Choice;
+use super::bf16::OperandPrecision;
 use super::types::{float_type, number_type};
 use super::{Lowered, Site};
 use crate::kernel::{Convolution, Io};
@@ -202,29 +202,34 @@ fn lower_packed(
     conv: Conv2d,
     activation: Activation,
 ) -> Result<Lowered, KernelError> {
-    let mut choice = match conv.is_depthwise() {
-        true => Choice::f32(site, "a depthwise convolution is not a matrix product"),
-        false => Choice::of(site, conv.depth(), conv.group_outputs()),
+    let mut operands = match conv.is_depthwise() {
+        true => OperandPrecision::f32(site, "a depthwise convolution is not a matrix product"),
+        false => OperandPrecision::of(site, conv.depth(), conv.group_outputs()),
     };
     let known = conv.algorithms();
-    let names = names(&conv, choice.is_bf16());
+    let names = names(&conv, operands.is_bf16());
     let place = |algorithm| known.iter().position(|&a| a == algorithm).unwrap_or(0);
-    let default = match choice.is_bf16() {
+    let default = match operands.is_bf16() {
         true => conv.algorithm_beyond_bf16().map_or(0, |algorithm| 1 + place(algorithm)),
         false => place(conv.algorithm()),
     };
     let chosen = site.algorithm(&names, default);
-    let algorithm = match (choice.is_bf16(), chosen) {
+    let algorithm = match (operands.is_bf16(), chosen) {
         (true, 0) => ConvAlgorithm::Gemm,
         (true, chosen) => {
-            choice =
-                Choice::f32(site, "fewer multiply-adds in f32 are faster than a product in bf16");
+            operands = OperandPrecision::f32(
+                site,
+                match known[chosen - 1] {
+                    ConvAlgorithm::Gemm => "measured to be faster in f32",
+                    _ => "fewer multiply-adds in f32 are faster than a product in bf16",
+                },
+            );
             known[chosen - 1]
         }
         (false, chosen) => known[chosen],
     };
-    let weights = packed(site, &conv, algorithm, &choice)?;
-    boxed(PackedConv { choice, conv, algorithm, names, chosen, weights, activation })
+    let weights = packed(site, &conv, algorithm, &operands)?;
+    boxed(PackedConv { operands, conv, algorithm, names, chosen, weights, activation })
 }
 
 /// Names of the ways to compute a convolution: first in bf16, if that was asked for.
@@ -238,9 +243,9 @@ fn packed(
     site: &Site<'_>,
     conv: &Conv2d,
     algorithm: ConvAlgorithm,
-    choice: &Choice,
+    operands: &OperandPrecision,
 ) -> Result<Tensor, KernelError> {
-    if choice.is_bf16() {
+    if operands.is_bf16() {
         return site.packed(1, "conv_panels_bf16", |tensor| {
             let mut out = vec![bf16::ZERO; conv.packed_weights_bf16_len()];
             conv.pack_weights_bf16(tensor.as_slice()?, &mut out);
@@ -288,7 +293,7 @@ impl Kernel for Planes {
 
 /// Channels-last convolution with packed weights.
 struct PackedConv {
-    choice: Choice,
+    operands: OperandPrecision,
     conv: Conv2d,
     algorithm: ConvAlgorithm,
     /// Of all ways to compute it.
@@ -312,7 +317,7 @@ impl Kernel for PackedConv {
         };
         let (exec, out) = (io.exec, io.outputs[0].as_mut_slice::<f32>()?);
         let out = RowsMut { data: out, stride };
-        if self.choice.is_bf16() {
+        if self.operands.is_bf16() {
             conv2d_bf16(exec, &self.conv, input, self.weights.as_slice()?, &epilogue, out);
         } else {
             let weights = self.weights.as_slice()?;
@@ -327,14 +332,15 @@ impl Kernel for PackedConv {
     }
 
     fn convolution(&self) -> Option<Convolution> {
-        let plain = !self.choice.is_bf16() && self.algorithm == ConvAlgorithm::Gemm;
+        // Whoever measures algorithms must find each step to be what it is by itself.
+        let plain = self.algorithm == ConvAlgorithm::Gemm && self.names.len() == 1;
         let (conv, weights, activation) = (self.conv, self.weights.clone(), self.activation);
         plain.then_some(Convolution { conv, weights, activation })
     }
 
     fn info(&self) -> KernelInfo {
         let winograd = |name, reason: &str| {
-            let info = self.choice.info(name, "");
+            let info = self.operands.info(name, "");
             if info.reason.is_empty() { info.because(reason) } else { info }
         };
         match (self.algorithm, &self.conv) {
@@ -346,11 +352,11 @@ impl Kernel for PackedConv {
             (ConvAlgorithm::Winograd4, _) => {
                 winograd("conv_winograd4_f32", "2.25 multiplications an output and channel, not 9")
             }
-            (_, conv) if conv.is_depthwise() => self.choice.info("depthwise_f32", ""),
+            (_, conv) if conv.is_depthwise() => self.operands.info("depthwise_f32", ""),
             (_, conv) if conv.window.taps() == 1 => {
-                self.choice.info("conv1x1_gemm_f32", "conv1x1_gemm_bf16")
+                self.operands.info("conv1x1_gemm_f32", "conv1x1_gemm_bf16")
             }
-            _ => self.choice.info("conv_implicit_gemm_f32", "conv_implicit_gemm_bf16"),
+            _ => self.operands.info("conv_implicit_gemm_f32", "conv_implicit_gemm_bf16"),
         }
     }
 }

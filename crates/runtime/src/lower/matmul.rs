@@ -14,7 +14,7 @@ use landfall_kernels::{
 use landfall_tensor::{DType, Shape, Tensor, bf16};
 
 use super::activation::activation;
-use super::bf16::Choice;
+use super::bf16::OperandPrecision;
 use super::types::number_type;
 use super::{Lowered, Site};
 use crate::kernel::Io;
@@ -38,10 +38,10 @@ fn packed(
     site: &Site<'_>,
     index: usize,
     layout: MatrixLayout,
-    choice: &Choice,
+    operands: &OperandPrecision,
 ) -> Result<Tensor, KernelError> {
     let is_plain = layout.n_stride == 1;
-    if choice.is_bf16() {
+    if operands.is_bf16() {
         let name = if is_plain { "panels_bf16" } else { "panels_bf16_of_transposed" };
         return site.packed(index, name, |tensor| {
             let mut out = vec![bf16::ZERO; packed_bf16_len(layout.k, layout.n)];
@@ -59,7 +59,7 @@ fn packed(
 
 /// `out [m, n] = activation(a [m, k] b + bias + residual)` with packed `b`.
 struct Packed {
-    choice: Choice,
+    operands: OperandPrecision,
     m: usize,
     k: usize,
     n: usize,
@@ -82,7 +82,7 @@ impl Kernel for Packed {
         let (rows, out) =
             (RowsRef { data: a, stride: self.k }, RowsMut { data: out, stride: self.n });
         let wrong = || KernelError::Invalid("packed weights of the wrong size".into());
-        if self.choice.is_bf16() {
+        if self.operands.is_bf16() {
             let b = PackedBf16::new(self.b.as_slice()?, self.k, self.n).ok_or_else(wrong)?;
             gemm_bf16(exec, self.m, rows, b, &epilogue, out);
         } else {
@@ -93,7 +93,7 @@ impl Kernel for Packed {
     }
 
     fn info(&self) -> KernelInfo {
-        self.choice.info("gemm_f32", "gemm_bf16")
+        self.operands.info("gemm_f32", "gemm_bf16")
     }
 }
 
@@ -104,10 +104,10 @@ fn lower_matmul(site: &Site<'_>, activation: Activation) -> Result<Lowered, Kern
     if f32s && site.tensor(1).is_some() && b.rank() == 2 && a.rank() >= 2 {
         let (k, n) = (b[0], b[1]);
         let m = a[..a.rank() - 1].iter().product();
-        let choice = Choice::of(site, k, n);
-        let b = packed(site, 1, MatrixLayout::k_by_n(k, n), &choice)?;
+        let operands = OperandPrecision::of(site, k, n);
+        let b = packed(site, 1, MatrixLayout::k_by_n(k, n), &operands)?;
         let (bias, residual) = (Some(2), Some(3));
-        return boxed(Packed { choice, m, k, n, b, activation, bias, residual });
+        return boxed(Packed { operands, m, k, n, b, activation, bias, residual });
     }
     // A vector is a matrix of one row or one column, which the result then drops.
     let a_matrix = if a.rank() == 1 { Shape::from([1, a[0]]) } else { a };
@@ -206,10 +206,10 @@ fn lower_gemm(site: &Site<'_>) -> Result<Lowered, KernelError> {
     if fits {
         let layout =
             if op.trans_b { MatrixLayout::n_by_k(k, n) } else { MatrixLayout::k_by_n(k, n) };
-        let choice = Choice::of(site, k, n);
-        let b = packed(site, 1, layout, &choice)?;
+        let operands = OperandPrecision::of(site, k, n);
+        let b = packed(site, 1, layout, &operands)?;
         let activation = Activation::None;
-        return boxed(Packed { choice, m, k, n, b, activation, bias: Some(2), residual: None });
+        return boxed(Packed { operands, m, k, n, b, activation, bias: Some(2), residual: None });
     }
     let product = Product {
         m,

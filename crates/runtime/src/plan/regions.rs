@@ -15,10 +15,10 @@ use landfall_graph::infer::{Fact, infer_node};
 use landfall_tensor::DType;
 
 use super::layout::with_rows;
-use super::{Place, Planner, Region, Work, bytes_of_fact};
+use super::{Place, Planner, Region, Work, bytes_of_fact, site};
 use crate::Kernel;
 use crate::lower::alike::rows_are_alike;
-use crate::lower::{Lowered, Site, lower};
+use crate::lower::{Lowered, lower};
 
 /// Bytes that the start of a step is worth: about a microsecond.
 const CALL_BYTES: usize = 16 << 10;
@@ -140,14 +140,7 @@ impl Planner<'_> {
             let same = result.dtype == expected.dtype && result.shape() == expected.shape();
             same.then_some(())?;
         }
-        let site = Site {
-            op: &node.op,
-            inputs: &operands,
-            outputs: &results,
-            ids: &node.inputs,
-            result: node.outputs.first().copied(),
-            target: self.target,
-        };
+        let site = site(node, &operands, &results, self.target);
         match lower(&site).ok()? {
             Lowered::Kernel(kernel) => {
                 let tuned = self.target.tuning.is_some();

@@ -1,9 +1,13 @@
 //! Steps that run together: results are those of each row alone, to the bit.
 
-use landfall_graph::text::parse;
-use landfall_tensor::{Shape, Tensor};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use crate::{Model, Options};
+use landfall_graph::text::parse;
+use landfall_tensor::{Precision, Shape, Tensor};
+
+use crate::{Choice, Model, Options, StepReport, Tuning, tune};
 
 /// An inverted residual followed by a 1×1 convolution, a pool and a mean.
 const BLOCK: &str = "graph \"g\" {
@@ -32,6 +36,10 @@ fn values(shape: impl Into<Shape>, seed: usize) -> Tensor {
 }
 
 fn block(threads: usize) -> Model {
+    block_in(Precision::F32, threads)
+}
+
+fn block_in(precision: Precision, threads: usize) -> Model {
     let constants = [
         values([96, 16, 1, 1], 1),
         values([96, 1, 3, 3], 2),
@@ -39,7 +47,7 @@ fn block(threads: usize) -> Model {
         values([96], 4),
     ];
     let graph = parse(BLOCK, &constants).unwrap();
-    Model::compile(graph, &Options { threads, ..Options::default() }).unwrap()
+    Model::compile(graph, &Options { threads, precision, ..Options::default() }).unwrap()
 }
 
 fn rows(tensor: &Tensor, first: usize, count: usize) -> Tensor {
@@ -91,4 +99,43 @@ fn wide_convolutions_in_between_are_merged() {
     let expected = ["merged", "merged", "inverted_residual_f32"];
     assert_eq!(kernels(1)[..3], expected);
     assert_eq!(kernels(8)[..3], expected);
+}
+
+#[test]
+fn tuning_offers_steps_in_slices_no_threads_that_they_would_not_use() {
+    let model = block(2);
+    let time = AtomicU64::new(0);
+    let clock = || Duration::from_micros(time.fetch_add(1, Ordering::Relaxed));
+    let found = tune(&model, &[values([4, 56, 56, 16], 9)], Duration::from_millis(1), &clock);
+    let found = found.unwrap();
+    let report = model.tuned(Arc::default()).unwrap().report(&[Shape::from([4, 56, 56, 16])]);
+    let mut seen = [false; 2];
+    for step in report.unwrap().steps {
+        let tuned = found.steps.iter().find(|tuned| tuned.signature == step.signature).unwrap();
+        let fewer = tuned.candidates.iter().any(|candidate| candidate.threads < 2);
+        assert_eq!(fewer, step.slices == 1, "{}", step.node);
+        seen[usize::from(step.slices > 1)] = true;
+    }
+    assert!(seen[1], "no step runs in slices");
+}
+
+#[test]
+fn another_algorithm_merges_no_other_steps() {
+    let model = block_in(Precision::Bf16, 1);
+    let steps = |tuning: Tuning| {
+        let tuned = model.tuned(Arc::new(tuning)).unwrap();
+        tuned.report(&[Shape::from([1, 56, 56, 16])]).unwrap().steps
+    };
+    let default = steps(Tuning::default());
+    let forced = default.iter().filter(|step| step.algorithms.is_some()).map(|step| {
+        let algorithm = Some("gemm".to_owned());
+        (step.signature.clone(), Choice { algorithm, threads: None })
+    });
+    let forced = steps(Tuning { choices: forced.collect() });
+    let names = |steps: &[StepReport]| -> Vec<&str> {
+        steps.iter().map(|step| step.kernel.kernel).collect()
+    };
+    let (default, forced) = (names(&default), names(&forced));
+    assert_eq!((default[0], forced[0]), ("conv1x1_gemm_bf16", "conv1x1_gemm_f32"));
+    assert_eq!(default[1..3], forced[1..3]);
 }

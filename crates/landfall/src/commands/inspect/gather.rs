@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use landfall_graph::{DimSpec, Graph, Origin, TensorSpec, cost, infer};
 use landfall_onnx::{ImportError, Metadata};
-use landfall_package::{Package, ServingDefaults};
+use landfall_package::Package;
 use landfall_runtime::{CompileError, Model, NodeError, Options, RunError};
 use landfall_tensor::Shape;
 use serde::Serialize;
@@ -104,14 +104,17 @@ pub(super) fn inspect(
     let mut inspection = Inspection { model, bytes, ..Inspection::default() };
     let graph = match FileKind::of(path)? {
         FileKind::Onnx => match inspection.import(path, options)? {
-            Some(graph) => Some((declared::beside(path, &graph.signature())?.serving, graph)),
+            Some(graph) => {
+                let serving = declared::beside(path, &graph.signature())?.serving;
+                Some((options.declared_runtime(&serving), graph))
+            }
             None => None,
         },
-        FileKind::Package => Some(inspection.unpack(path)?),
+        FileKind::Package => Some(inspection.unpack(path, options)?),
     };
-    if let Some((serving, graph)) = graph {
+    if let Some((runtime, graph)) = graph {
         extents.check(&graph.signature())?;
-        inspection.lower(graph, &options.declared_runtime(&serving), extents);
+        inspection.lower(graph, &runtime, extents);
     }
     Ok(inspection)
 }
@@ -168,8 +171,8 @@ impl Inspection {
         self.metadata.extend(metadata.properties.clone());
     }
 
-    /// Reads a package, whose graph is optimised already.
-    fn unpack(&mut self, path: &Path) -> Result<(ServingDefaults, Graph)> {
+    /// Reads a package, whose graph is optimised already, and how to compile it.
+    fn unpack(&mut self, path: &Path, options: &EngineOptions) -> Result<(Options, Graph)> {
         let package = Package::open(path)
             .map_err(|error| engine::located(path, FileKind::Package, error.into()))?;
         let graph = package.graph().with_context(|| path.display().to_string())?;
@@ -181,7 +184,7 @@ impl Inspection {
         self.metadata.insert("description".to_owned(), manifest.model.description.clone());
         self.metadata.insert("tool".to_owned(), manifest.provenance.tool.clone());
         self.metadata.insert("digest".to_owned(), package.digest().to_string());
-        Ok((manifest.model.serving, graph))
+        Ok((options.package_runtime(&package), graph))
     }
 
     fn describe(&mut self, graph: &Graph) {
