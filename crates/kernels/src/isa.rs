@@ -121,10 +121,13 @@ impl Cpu {
     }
 
     /// What measurements on this processor hold for: its maker, family, model and stepping, the
-    /// level in use and the cache sizes, such as `AuthenticAMD-25-17-1-vnni-32K-1024K`.
+    /// level in use with what is beside it, and the cache sizes, such as
+    /// `AuthenticAMD-25-17-1-vnni-bf16-32K-1024K`.
     pub fn signature(self) -> String {
         let (processor, CacheSizes { l1_bytes, l2_bytes }) = (processor(), self.caches);
-        format!("{processor}-{}-{}K-{}K", self.isa, l1_bytes >> 10, l2_bytes >> 10)
+        let beside = [(self.avx_vnni, "-avxvnni"), (self.bf16, "-bf16")];
+        let beside: String = beside.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect();
+        format!("{processor}-{}{beside}-{}K-{}K", self.isa, l1_bytes >> 10, l2_bytes >> 10)
     }
 
     /// Whether AVX512_BF16 (dot products of bf16 pairs) may be used; never below [`Isa::Vnni`].

@@ -18,6 +18,8 @@ use crate::buffer::{ALIGNMENT, Buffer, Line, zeroed_lines};
 #[derive(Default)]
 pub struct Arena {
     lines: Vec<Line>,
+    /// Of those who share it; kept for its capacity.
+    claims: Mutex<Claims>,
 }
 
 /// Slices read by a step, in the order asked for.
@@ -31,7 +33,7 @@ impl Arena {
     /// # Panics
     /// If the system has not that much memory.
     pub fn new(len: usize) -> Arena {
-        Arena { lines: zeroed_lines(len) }
+        Arena { lines: zeroed_lines(len), claims: Mutex::default() }
     }
 
     /// The first `len` bytes, no longer to be changed and not copied.
@@ -83,12 +85,8 @@ impl Arena {
     /// The same block for several threads at a time.
     pub fn share(&mut self) -> SharedArena<'_> {
         let len = self.len();
-        SharedArena {
-            base: self.lines.as_mut_ptr().cast(),
-            len,
-            claims: Mutex::default(),
-            borrow: PhantomData,
-        }
+        let Arena { lines, claims } = self;
+        SharedArena { base: lines.as_mut_ptr().cast(), len, claims, borrow: PhantomData }
     }
 }
 
@@ -96,7 +94,7 @@ impl Arena {
 pub struct SharedArena<'a> {
     base: *mut u8,
     len: usize,
-    claims: Mutex<Claims>,
+    claims: &'a Mutex<Claims>,
     borrow: PhantomData<&'a mut [u8]>,
 }
 
@@ -104,7 +102,7 @@ pub struct SharedArena<'a> {
 #[derive(Default)]
 struct Claims {
     next_id: u64,
-    ranges: SmallVec<[Ranges; 4]>,
+    ranges: Vec<Ranges>,
 }
 
 struct Ranges {
@@ -124,7 +122,7 @@ unsafe impl Sync for SharedArena<'_> {}
 impl SharedArena<'_> {
     /// Runs `work` on the ranges of a step, as [`Arena::slices`] hands them out. Fails if one that
     /// is written overlaps one that another thread has in use, or the other way round. Allocates
-    /// nothing for up to 4 threads.
+    /// nothing for up to 8 reads and 4 writes once as many threads have shared the arena.
     #[allow(unsafe_code, reason = "disjointness is checked at run time; see SAFETY")]
     pub fn with_slices<R>(
         &self,

@@ -10,8 +10,9 @@
 //! Tiles of 6 by 6 would need 1.78 multiplications for an output, 1.27 times fewer than 4 by 4.
 //! They are left out: their rounding errors are 8 to 12 times those of the direct sum (in the
 //! study that gave 1.7 to 2 for 4 by 4), weights grow 7 times, and few sizes of images are near a
-//! multiple.
+//! multiple. What tiles make of errors and of inputs that are not finite: see `winograd`.
 
+use super::winograd::Edge;
 use super::{Conv2d, conv2d, winograd};
 use crate::Exec;
 use crate::gemm::{Epilogue, PANEL, RowsMut};
@@ -76,15 +77,16 @@ impl Conv2d {
     fn cycles(&self, algorithm: ConvAlgorithm) -> usize {
         let w = &self.window;
         let (channels, outputs) = (w.channels.div_ceil(PANEL), self.out_channels.div_ceil(PANEL));
-        let Some(edge) = algorithm.edge() else {
-            let sums = w.out_height * w.out_width * w.taps() * w.channels * outputs;
+        let Some(edge) = algorithm.edge().map(Edge::outputs) else {
+            let positions = w.out_height.saturating_mul(w.out_width);
+            let sums = positions.saturating_mul(w.taps() * w.channels).saturating_mul(outputs);
             return sums.max(self.packed_weights_len() / WEIGHTS_A_CYCLE);
         };
-        let tiles = w.out_height.div_ceil(edge) * w.out_width.div_ceil(edge);
+        let tiles = w.out_height.div_ceil(edge).saturating_mul(w.out_width.div_ceil(edge));
         let products = (edge + 2) * (edge + 2);
         let sums = products * w.channels * outputs;
         let transforms = products * VALUE_CYCLES * (channels + outputs);
-        (tiles * (sums + transforms)).max(self.packed_len(algorithm) / WEIGHTS_A_CYCLE)
+        tiles.saturating_mul(sums + transforms).max(self.packed_len(algorithm) / WEIGHTS_A_CYCLE)
     }
 
     /// Elements of the weights packed for an algorithm.

@@ -60,9 +60,11 @@ impl ConvChain<'_> {
     /// not stay in L2 as a whole but does band by band.
     pub fn is_worthwhile(&self, caches: CacheSizes) -> bool {
         let w = &self.depthwise.conv.window;
-        let image = |height: usize, width: usize| height * width * w.channels * size_of::<f32>();
-        let between =
-            image(w.out_height, w.out_width) + self.expand.map_or(0, |_| image(w.height, w.width));
+        let image = |height: usize, width: usize| {
+            height.saturating_mul(width).saturating_mul(w.channels * size_of::<f32>())
+        };
+        let expanded = self.expand.map_or(0, |_| image(w.height, w.width));
+        let between = image(w.out_height, w.out_width).saturating_add(expanded);
         between > caches.l2_bytes / 2 && self.bands(caches.l2_bytes / 2).is_some()
     }
 
@@ -100,8 +102,8 @@ impl ConvChain<'_> {
             Bands { rows, ring: if self.expand.is_some() { ring } else { 0 } }
         };
         let fits = |b: &Bands| {
-            let pixels = b.ring * w.width + b.rows * w.out_width;
-            pixels * w.channels * size_of::<f32>() <= bytes
+            let (ring, rows) = (b.ring.saturating_mul(w.width), b.rows.saturating_mul(w.out_width));
+            ring.saturating_add(rows).saturating_mul(w.channels * size_of::<f32>()) <= bytes
         };
         (1..=w.out_height).map(bands).take_while(fits).last()
     }
@@ -110,7 +112,7 @@ impl ConvChain<'_> {
 /// Runs the chain on `input`: `out` and `residual` are those of the last convolution.
 ///
 /// # Panics
-/// If an operand is shorter than its shape.
+/// If an operand is shorter than its shape, or the chain is not possible.
 pub fn conv_chain(
     exec: Exec<'_>,
     chain: &ConvChain<'_>,
@@ -118,6 +120,7 @@ pub fn conv_chain(
     residual: Option<RowsRef<'_>>,
     out: RowsMut<'_>,
 ) {
+    assert!(chain.is_possible(), "no chain: {:?}", chain.depthwise.conv);
     let bands = chain.bands(exec.cpu.caches().l2_bytes / 2);
     match bands.filter(|_| exec.cpu.isa() != Isa::Reference) {
         Some(bands) => run_bands(exec, chain, bands, input, residual, out),

@@ -1,7 +1,9 @@
 //! f32 convolution and pooling over channels-last images.
 //!
-//! A convolution is a matrix product whose left rows are windows of the image, read in place. A
-//! depthwise convolution is computed directly, vectorised over channels.
+//! A convolution is a matrix product whose left rows are windows of the image, read in place, or,
+//! if its windows are 3 by 3, fewer products of transformed tiles (`algorithm`). A depthwise
+//! convolution is computed directly, vectorised over channels, and with the 1×1 convolutions around
+//! it band by band (`chain`).
 
 mod algorithm;
 mod chain;

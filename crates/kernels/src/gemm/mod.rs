@@ -1,4 +1,5 @@
-//! f32 matrix products `out[M, N] = activation(a[M, K] · b[K, N] + bias[N] + residual[M, N])`.
+//! Matrix products `out[M, N] = activation(a[M, K] · b[K, N] + bias[N] + residual[M, N])` of f32,
+//! with operands as they are or rounded to bf16 (`bf16`).
 
 mod bf16;
 mod drive;

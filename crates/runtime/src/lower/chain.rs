@@ -1,6 +1,6 @@
 //! Convolutions that run as one: expanding 1×1 (or none), depthwise, projecting 1×1.
 
-use landfall_kernels::{ConvChain, ConvStage, Cpu, RowsMut, RowsRef, conv_chain};
+use landfall_kernels::{ConvChain, ConvStage, Cpu, Isa, RowsMut, RowsRef, conv_chain};
 
 use crate::kernel::{Convolution, Io};
 use crate::{Kernel, KernelError, KernelInfo};
@@ -17,7 +17,9 @@ impl Chain {
     pub(crate) fn new(cpu: Cpu, stages: Vec<Convolution>) -> Option<Chain> {
         let chain = Chain { isa: cpu.isa().name(), stages };
         let found = chain.chain(&[None; 3]).ok()?;
-        (found.is_possible() && found.is_worthwhile(cpu.caches())).then_some(chain)
+        // The scalar twin would keep whole batches of what lies between, which no plan counts.
+        let in_bands = cpu.isa() > Isa::Reference;
+        (in_bands && found.is_possible() && found.is_worthwhile(cpu.caches())).then_some(chain)
     }
 
     /// The chain with the biases of its convolutions.

@@ -233,11 +233,11 @@ impl<V: Variant<N, M>, const N: usize, const M: usize> Part<'_, V, N, M> {
             let sum = |y: usize, x: usize| {
                 let product = y * N + x;
                 let row = product * planes.plane + (tile - block.0) * planes.row;
-                let weights = (col / PANEL * N * N + product) * channels * PANEL + col % PANEL;
+                let weights = (col / PANEL * N * N + product) * channels * PANEL;
                 // SAFETY: rows of the planes hold all channels.
                 let row = unsafe { std::slice::from_raw_parts(from.wrapping_add(row), channels) };
-                let weights = job.weights[weights..].iter().step_by(PANEL);
-                row.iter().zip(weights).fold(0.0f32, |sum, (x, w)| x.mul_add(*w, sum))
+                let weights = job.weights[weights..].chunks_exact(PANEL);
+                row.iter().zip(weights).fold(0.0f32, |sum, (x, w)| x.mul_add(w[col % PANEL], sum))
             };
             output_tile::<_, V, N, M>(Scalar, sum, |y, x, mut value| {
                 if y >= ys || x >= xs {

@@ -30,17 +30,16 @@ struct Part<'a, V, const N: usize, const M: usize> {
 }
 
 impl<V> Inputs<'_, V> {
-    /// Transforms the block on the threads of `pool`: each takes some tiles, or some channels of
-    /// all where tiles are few.
-    pub(super) fn run<const N: usize, const M: usize>(self, cpu: Cpu, pool: &Pool)
+    /// Transforms the block on `threads` threads of `pool`: each takes some tiles, or some channels
+    /// of all where tiles are few.
+    pub(super) fn run<const N: usize, const M: usize>(self, cpu: Cpu, pool: &Pool, threads: usize)
     where
         V: Variant<N, M>,
     {
         let (tiles, channels) = (self.block.1 - self.block.0, self.job.conv.window.channels);
         let vectors = channels.div_ceil(LINE);
-        let parts = pool.threads();
-        let by_tiles = tiles >= parts * 4 || vectors < parts;
-        let parts = if by_tiles { parts.min(tiles) } else { parts };
+        let by_tiles = tiles >= threads * 4 || vectors < threads;
+        let parts = if by_tiles { threads.min(tiles) } else { threads };
         pool.run(parts, &|part| {
             let (tiles, channels) = if by_tiles {
                 (parallel::share(tiles, parts, part), 0..channels)

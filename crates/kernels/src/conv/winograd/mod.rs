@@ -7,12 +7,13 @@
 //!
 //! **Blocks.** A block of tiles is transformed to `[product][tile][channel]`. Then two panels (32
 //! output channels) at a time are multiplied, all `N²` products, and transformed back with bias,
-//! residual and activation while their sums are in L2; weights are packed in the order in which
-//! this reads them. Where a block that fits a quarter of L2 has enough tiles, each thread has
-//! blocks of its own. Otherwise (many channels, or few tiles) blocks are larger, up to 96 tiles or
-//! 8 MiB that the threads fill together, and each thread takes some panels: then every weight is
-//! read once a block rather than once a block and thread. What a thread or all threads hold
-//! besides: at most 442 KiB of sums each.
+//! residual and activation while their sums, at most 432 KiB, are in a large L2; weights are packed
+//! in the order in which this reads them. Where a block that fits a quarter of L2 has enough tiles,
+//! or there are fewer panels than threads, each thread has blocks of its own. Otherwise (many
+//! channels, or few tiles) blocks are larger, up to 96 tiles or 8 MiB (or what 12 tiles take, if
+//! that is more) that the threads fill together, and each thread takes some panels: then every
+//! weight is read once a block rather than once a block and thread. Blocks and sums are scratch of
+//! threads, which comes on top of a run's planned memory.
 //!
 //! **Edges.** Inputs outside the image are zeros, outputs outside are computed and not stored.
 //!
@@ -34,7 +35,12 @@
 //! | 256 | 14, 109 | 8.3, 47 | 25, 153 |
 //! | 512 | 21, 177 | 12, 60 | 33, 184 |
 //!
-//! So 2 by 2 is more accurate than the direct sum, whose chains are 9 times as long, and 4 by 4
+//! An output's error is relative to the largest inputs of its tile, also those outside its own
+//! window. So an input that is infinite, or so large that transforms overflow (the direct sum would
+//! not), can make every output of the tiles that read it NaN or infinite; other tiles and images
+//! are untouched.
+//!
+//! By the table, 2 by 2 is more accurate than the direct sum, whose chains are 9 times as long, and 4 by 4
 //! has 1.6 to 2.1 times its error (2.7 times with 16 channels of non-negative inputs). A test
 //! holds 4 by 4 to 3 times the direct sum's root mean square and 4 times its maximum, 2 by 2 to
 //! once.
@@ -68,6 +74,22 @@ const TILES: usize = 96;
 /// Tiles that are worth reading all weights for.
 const ENOUGH_TILES: usize = 12;
 
+/// Outputs along the edge of a tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Edge {
+    Two,
+    Four,
+}
+
+impl Edge {
+    pub(super) fn outputs(self) -> usize {
+        match self {
+            Edge::Two => 2,
+            Edge::Four => 4,
+        }
+    }
+}
+
 /// One convolution.
 struct Job<'a, V> {
     conv: &'a Conv2d,
@@ -79,16 +101,16 @@ struct Job<'a, V> {
 }
 
 /// Elements of the packed weights.
-pub(super) fn packed_len(conv: &Conv2d, edge: usize) -> usize {
-    let products = (edge + 2) * (edge + 2);
+pub(super) fn packed_len(conv: &Conv2d, edge: Edge) -> usize {
+    let products = (edge.outputs() + 2).pow(2);
     conv.out_channels.next_multiple_of(PANEL) * conv.window.channels * products
 }
 
 /// Packs weights `[out_channels, channels, 3, 3]`.
-pub(super) fn pack(conv: &Conv2d, edge: usize, weights: &[f32], out: &mut [f32]) {
+pub(super) fn pack(conv: &Conv2d, edge: Edge, weights: &[f32], out: &mut [f32]) {
     match edge {
-        2 => weights::pack::<F2, 4, 2>(conv, weights, out),
-        _ => weights::pack::<F4, 6, 4>(conv, weights, out),
+        Edge::Two => weights::pack::<F2, 4, 2>(conv, weights, out),
+        Edge::Four => weights::pack::<F4, 6, 4>(conv, weights, out),
     }
 }
 
@@ -96,15 +118,15 @@ pub(super) fn pack(conv: &Conv2d, edge: usize, weights: &[f32], out: &mut [f32])
 pub(super) fn run(
     exec: Exec<'_>,
     conv: &Conv2d,
-    edge: usize,
+    edge: Edge,
     input: &[f32],
     weights: &[f32],
     epilogue: &Epilogue<'_>,
     out: &mut RowsMut<'_>,
 ) {
     match edge {
-        2 => run_tiles::<F2, 4, 2>(exec, conv, input, weights, epilogue, out),
-        _ => run_tiles::<F4, 6, 4>(exec, conv, input, weights, epilogue, out),
+        Edge::Two => run_tiles::<F2, 4, 2>(exec, conv, input, weights, epilogue, out),
+        Edge::Four => run_tiles::<F4, 6, 4>(exec, conv, input, weights, epilogue, out),
     }
 }
 
@@ -166,7 +188,7 @@ impl<V> Job<'_, V> {
             let block = (tiles.start + share.start, tiles.start + share.end);
             scratch::with(N * N * planes.plane, |memory: &mut [f32]| {
                 let (job, to) = (self, memory.as_mut_ptr());
-                Inputs { job, block, to, planes }.run::<N, M>(cpu, pool);
+                Inputs { job, block, to, planes }.run::<N, M>(cpu, pool, threads);
                 let columns = Columns { job, block, from: to, planes };
                 let parts = threads.min(groups);
                 pool.run(parts, &|part| {
@@ -180,12 +202,12 @@ impl<V> Job<'_, V> {
 }
 
 impl ConvAlgorithm {
-    /// Outputs along a tile's edge, of Winograd's algorithms.
-    pub(super) fn edge(self) -> Option<usize> {
+    /// The tiles of Winograd's algorithms.
+    pub(super) fn edge(self) -> Option<Edge> {
         match self {
             ConvAlgorithm::Gemm => None,
-            ConvAlgorithm::Winograd2 => Some(2),
-            ConvAlgorithm::Winograd4 => Some(4),
+            ConvAlgorithm::Winograd2 => Some(Edge::Two),
+            ConvAlgorithm::Winograd4 => Some(Edge::Four),
         }
     }
 }

@@ -4,7 +4,6 @@
 use std::array::from_fn;
 
 use crate::gemm::{PANEL, widths};
-use crate::parallel;
 use crate::simd::{Simd, SimdOp};
 
 /// Rows of depth `depth`, and where their sums go.
@@ -62,7 +61,6 @@ pub(super) unsafe fn multiply<S: Simd>(s: S, rows: Rows, panels: Panels) {
             panel += across;
         }
     }
-    debug_assert!(parallel::share(rows.count, parts, 0).len() <= S::TILE_ROWS);
 }
 
 /// Tiles of equal height, one below the other, against the same columns.

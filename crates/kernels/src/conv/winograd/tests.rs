@@ -140,7 +140,7 @@ fn check(c: &Conv2d, activation: Activation) {
     for how in WINOGRAD {
         let results = everywhere(c, how, activation);
         let magnitudes = match how.edge() {
-            Some(2) => magnitudes::<F2, 4, 2>(),
+            Some(Edge::Two) => magnitudes::<F2, 4, 2>(),
             _ => magnitudes::<F4, 6, 4>(),
         };
         let operands = Operands::new(c);
@@ -191,8 +191,13 @@ proptest! {
 
 #[test]
 fn bits_do_not_depend_on_blocks_or_threads() {
-    // Tiles of each thread's own, and channels so many that threads share them.
-    for c in [convolution([2, 50, 46, 24], 34), convolution([1, 45, 22, 272], 18)] {
+    // Tiles of each thread's own, channels so many that threads share them, and too few panels to
+    // share.
+    for c in [
+        convolution([2, 50, 46, 24], 34),
+        convolution([1, 45, 22, 272], 50),
+        convolution([1, 45, 22, 272], 18),
+    ] {
         for how in WINOGRAD {
             everywhere(&c, how, Activation::Relu);
         }
@@ -226,8 +231,8 @@ fn bits_do_not_depend_on_other_images() {
 #[test]
 fn empty_convolutions_are_left_alone() {
     let pool = Pool::inline();
-    let exec = Exec { cpu: Cpu::detect(), pool };
-    for how in WINOGRAD {
+    for (cpu, how) in Cpu::available().flat_map(|cpu| WINOGRAD.map(|how| (cpu, how))) {
+        let exec = Exec { cpu, pool };
         for c in [convolution([0, 5, 5, 3], 4), convolution([1, 5, 5, 3], 0)] {
             let operands = Operands::new(&c);
             operands.run(exec, how, &c, Activation::None);
@@ -280,12 +285,33 @@ fn errors_are_as_stated() {
             [(ConvAlgorithm::Winograd2, [1.0, 1.0]), (ConvAlgorithm::Winograd4, [3.0, 4.0])]
         {
             let found = errors(how, &c, positive);
-            println!(
-                "{channels} channels, positive {positive}, {how:?}: {found:.1?}, direct \
-                      {direct:.1?}"
-            );
             assert!(found[0] <= mean * direct[0], "{how:?}: {found:?}, direct {direct:?}");
             assert!(found[1] <= largest * direct[1], "{how:?}: {found:?}, direct {direct:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_finite_stays_in_its_tiles() {
+    let c = convolution([2, 16, 16, 16], 16);
+    let mut operands = Operands::new(&c);
+    let exec = Exec { cpu: Cpu::detect(), pool: Pool::inline() };
+    for (how, edge) in WINOGRAD.into_iter().zip([2, 4]) {
+        let clean = operands.run(exec, how, &c, Activation::None);
+        for bad in [f32::INFINITY, f32::NAN, 1e38] {
+            // Row 5, column 6 of the first image, which windows around it read.
+            let at = (5 * 16 + 6) * 16 + 3;
+            let kept = std::mem::replace(&mut operands.input[at], bad);
+            let found = operands.run(exec, how, &c, Activation::None);
+            operands.input[at] = kept;
+            let tiles = |from: usize, to: usize| from / edge * edge..(to / edge + 1) * edge;
+            for (position, (found, clean)) in
+                found.chunks_exact(19).zip(clean.chunks_exact(19)).enumerate()
+            {
+                let (image, y, x) = (position / 256, position / 16 % 16, position % 16);
+                let touched = image == 0 && tiles(4, 6).contains(&y) && tiles(5, 7).contains(&x);
+                assert!(touched || found == clean, "{how:?} {bad}: {image} {y} {x}");
+            }
         }
     }
 }

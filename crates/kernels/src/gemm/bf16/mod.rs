@@ -14,11 +14,12 @@
 //! Bias, residual and activation follow in f32. Error: against exact operands, each product is off
 //! by at most 2⁻⁷ + 2⁻¹⁶ of itself (2⁻⁸ from each operand), to which come the f32 roundings of K
 //! additions: for f32 operands in the normal range
-//! `|error| <= (2⁻⁷ + 2⁻¹⁶ + (K + 1) 2⁻²⁴) · Σ |a| |b|` up to terms of second order.
+//! `|error| <= (2⁻⁷ + 2⁻¹⁶ + (K + 1) 2⁻²⁴) · Σ |a| |b|` up to terms of second order, where no
+//! operand rounds to infinity (from 2¹²⁸ - 2¹¹⁹ on) and no sum is below 2⁻¹²⁶.
 //!
 //! Right-hand operands are packed once as `[N/16][K/2][16][2]`, zero padded: a vector of pairs for
 //! 16 columns, which AMX tiles read as well (16 rows of such vectors are one tile). Left rows stay
-//! f32 in memory; a tile of them is rounded to bf16 in L1 before its sums begin.
+//! f32 in memory; groups of them are rounded to bf16 before their sums begin (`drive.rs`).
 
 mod drive;
 mod lanes;
