@@ -40,10 +40,10 @@
 //! not), can make every output of the tiles that read it NaN or infinite; other tiles and images
 //! are untouched.
 //!
-//! By the table, 2 by 2 is more accurate than the direct sum, whose chains are 9 times as long, and 4 by 4
-//! has 1.6 to 2.1 times its error (2.7 times with 16 channels of non-negative inputs). A test
-//! holds 4 by 4 to 3 times the direct sum's root mean square and 4 times its maximum, 2 by 2 to
-//! once.
+//! By the table, 2 by 2 is more accurate than the direct sum, whose chains are 9 times as long, and
+//! 4 by 4 has 1.6 to 2.1 times its error (2.7 times with 16 channels of non-negative inputs). A
+//! test holds 4 by 4 to 3 times the direct sum's root mean square and 4 times its maximum, 2 by 2
+//! to once.
 
 mod columns;
 mod input;
