@@ -170,7 +170,7 @@ impl Part<'_> {
             let (mut count, mut row_stride) = (1, k / GROUP * D::ROW_BYTES);
             let as_they_are = D::ROW_BYTES == GROUP && self.flip() == 0;
             let in_place = as_they_are && table.segments() <= SEGMENTS;
-            match table.row_stride(rows.len()).filter(|_| in_place) {
+            match in_place.then(|| table.row_stride(rows.len())).flatten() {
                 Some(stride) => {
                     (count, row_stride) = (table.segments(), stride);
                     for (index, len) in table.lens().iter().enumerate() {
@@ -268,6 +268,11 @@ unsafe impl RowSource for DenseBytes {
     fn fill(&self, first: usize, count: usize, _: Range<usize>, table: &mut RowTable) {
         let (whole, rest) = (self.rows.depth / GROUP * GROUP, self.rows.depth % GROUP);
         let start = |row: usize| self.rows.start.wrapping_add(row * self.rows.stride);
+        match (whole, rest) {
+            (_, 0) => table.set_row_stride(self.rows.stride),
+            (0, _) => table.set_row_stride(GROUP),
+            _ => {}
+        }
         if whole > 0 {
             let segment = table.add_segment(whole, start(first));
             (0..count).for_each(|row| table.set(segment, row, start(first + row)));
