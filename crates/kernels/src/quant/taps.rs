@@ -308,7 +308,8 @@ impl TapLines<'_> {
         let begin = (-left).clamp(0, count as isize);
         let end = (w.width as isize - left).clamp(begin, count as isize);
         let inside = begin as usize..end as usize;
-        let from = (left + begin) as usize * w.channels + first;
+        // The first column inside; none is if the stretch ends left of the image.
+        let from = (left + begin).max(0) as usize * w.channels + first;
         let pad = [self.pad; CHANNELS_MAX];
         for group in 0..self.groups() {
             let mut rows = [Row { start: &pad, step: 0 }; GROUP];
