@@ -1,5 +1,6 @@
 //! Blocking and partition of 8-bit products: as for f32, but over the whole depth at once, since
-//! eight-bit operands are small.
+//! eight-bit operands are small. Tiles read rows of the operand where they lie, if they can, and
+//! else copies that are made once for all columns of a block.
 
 use std::ops::Range;
 
@@ -133,7 +134,6 @@ impl DotOp for &Part<'_> {
 }
 
 /// Panels that are multiplied by all rows before the next are.
-#[derive(Clone)]
 struct Block<'a> {
     panels: Range<usize>,
     /// What the sums of each column begin with if `bytes`, unspecified otherwise.
