@@ -18,6 +18,8 @@ pub(crate) struct RowTable {
     copies_len: usize,
     /// A run of padding values.
     padding: Vec<Line>,
+    /// Bytes from each row to the next in every segment, if `fill` said so.
+    stride: Option<usize>,
     width: usize,
 }
 
@@ -44,6 +46,7 @@ impl RowTable {
         self.ptrs.clear();
         self.lens.clear();
         self.copies_len = 0;
+        self.stride = None;
     }
 
     /// Adds a segment of `len` elements; all rows point to `first` until set.
@@ -96,17 +99,15 @@ impl RowTable {
         &self.lens
     }
 
-    /// Bytes from each of the first `rows` rows to the next, if that is the same in every segment.
+    /// Says that in every segment the rows lie in one allocation, each `bytes` after the last.
+    pub(crate) fn set_row_stride(&mut self, bytes: usize) {
+        self.stride = Some(bytes);
+    }
+
+    /// Bytes by which any pointer of one of the first `rows` rows may be moved to the next row: as
+    /// the operand said, since equal distances between allocations would not allow it.
     pub(crate) fn row_stride(&self, rows: usize) -> Option<usize> {
-        let address = |segment: usize, row: usize| self.start(segment, row) as usize;
-        let step = |segment, row| address(segment, row + 1).wrapping_sub(address(segment, row));
-        if rows < 2 || self.lens.is_empty() {
-            return Some(0);
-        }
-        let stride = step(0, 0);
-        let mut steps =
-            (0..self.lens.len()).flat_map(|s| (0..rows - 1).map(move |row| step(s, row)));
-        steps.all(|step| step == stride).then_some(stride)
+        if rows < 2 { Some(0) } else { self.stride }
     }
 
     /// The start of a row's segment.
@@ -119,7 +120,8 @@ impl RowTable {
 ///
 /// # Safety
 /// Every pointer that `fill` puts in the table must stay readable for its segment's length while
-/// the operand is borrowed, or until the table is next filled.
+/// the operand is borrowed, or until the table is next filled. A row stride that `fill` sets must
+/// lead from each row's pointer to the next row's inside one allocation, in every segment.
 pub(crate) unsafe trait RowSource: Sync {
     /// Rows.
     fn rows(&self) -> usize;

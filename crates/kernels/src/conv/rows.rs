@@ -237,6 +237,7 @@ impl<T: Copy + Sync> WindowRows<T> {
         let bytes = self.depth * size_of::<T>();
         table.reserve_copies(count * bytes + VECTOR);
         let segment = table.add_segment(depth.len(), ptr::null());
+        table.set_row_stride(bytes);
         let mut position = self.position(first);
         if self.has_short_rows() && self.is_inside(position, count) {
             let (row_bytes, to) = (self.row_len() * size_of::<T>(), (segment, depth.start));
@@ -281,6 +282,7 @@ impl<T: Copy + Sync> WindowRows<T> {
         };
         if self.is_inside(position, count) {
             let (origin, step) = (self.origin(position), w.stride[1] * w.channels);
+            table.set_row_stride(step * size_of::<T>());
             let mut tap = first_tap;
             for (slot, index) in segments.enumerate() {
                 let skipped = cut(index).start - index * len;

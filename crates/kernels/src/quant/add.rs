@@ -2,13 +2,13 @@
 
 use landfall_tensor::SumScales;
 
-use super::blocks::{Blocks, Scales, real_scale};
+use super::blocks::real_scale;
 use super::lanes::{Dot, DotOp, dispatch};
 use super::narrow::Limits;
 use super::{Bytes, check_zero_point};
 use crate::gemm::PANEL;
 use crate::shared::SharedMut;
-use crate::{Exec, parallel};
+use crate::{Cpu, Exec, parallel};
 
 /// Bounds and zero point of an 8-bit result.
 #[derive(Debug, Clone, Copy)]
@@ -41,10 +41,7 @@ pub fn add_int8(
         // SAFETY: parts are disjoint.
         let out = unsafe { shared.range(elements.start, elements.len()) };
         let terms = [a, b].map(|x| Bytes { data: &x.data[elements.clone()], ..x });
-        let sum = Sum { terms, scales, range, out };
-        if let Some(sum) = sum.on(exec) {
-            sum.plain();
-        }
+        Sum { terms, scales, range, out }.run(exec.cpu);
     });
 }
 
@@ -56,19 +53,22 @@ struct Sum<'a> {
 }
 
 impl<'a> Sum<'a> {
-    /// Computes with vectors; gives itself back where there are none.
-    fn on(mut self, exec: Exec<'_>) -> Option<Sum<'a>> {
-        let ByteRange { zero_point, low, high } = self.range;
-        if let Some(limits) = Limits::new(zero_point, low, high)
-            && !dispatch(exec.cpu, Wide { sum: &mut self, limits })
-        {
-            return Some(self);
+    fn run(mut self, cpu: Cpu) {
+        let done = self.wide().is_some_and(|wide| dispatch(cpu, wide));
+        if !done {
+            self.plain();
         }
-        let done = dispatch(exec.cpu, &mut self);
-        (!done).then_some(self)
     }
 
-    /// The slow twin.
+    /// The sum as vectors compute it: only to bytes of one type, at a scale below 1.
+    fn wide(&mut self) -> Option<Wide<'_, 'a>> {
+        let ByteRange { zero_point, low, high } = self.range;
+        let limits = Limits::new(zero_point, low, high)?;
+        let scale = real_scale(self.scales.scale);
+        (scale < 1.0).then_some(Wide { sum: self, scale: [scale; PANEL], limits })
+    }
+
+    /// The slow twin, for any range.
     fn plain(self) {
         let [a, b] = self.terms;
         let term = |x: &Bytes<'_>, byte: u8| {
@@ -81,80 +81,88 @@ impl<'a> Sum<'a> {
             *out = (sum + zero_point).clamp(low, high) as u8;
         }
     }
+}
 
+/// Most bytes of a vector.
+const BYTES_MAX: usize = 4 * PANEL;
+
+/// A sum, a vector of bytes at a time.
+struct Wide<'s, 'a> {
+    sum: &'s mut Sum<'a>,
+    scale: [f64; PANEL],
+    limits: Limits,
+}
+
+/// What all elements have in common.
+struct Factors<'a, D: Dot> {
+    first: D::Sum,
+    second: D::Sum,
+    /// Zero points times their factors, negated.
+    base: D::Sum,
+    scale: &'a [f64; PANEL],
+    limits: &'a Limits,
+}
+
+impl<D: Dot> Factors<'_, D> {
+    /// # Safety
+    /// A vector of bytes is readable at `x` and `y` and writable at `to`.
     #[inline(always)]
-    fn run<B: Blocks, const A_SIGNED: bool, const B_SIGNED: bool>(&mut self, b: B) {
-        let [x, y] = self.terms;
-        let [x_factor, y_factor] = self.scales.factors;
-        let zeros = x.zero_point.wrapping_mul(x_factor);
-        let zeros = zeros.wrapping_add(y.zero_point.wrapping_mul(y_factor));
-        let (factors, zeros) = ([b.splat(x_factor), b.splat(y_factor)], b.splat(zeros));
-        let (fixed, real) = ([self.scales.scale; PANEL], [real_scale(self.scales.scale); PANEL]);
-        let scales = Scales { fixed: &fixed, real: &real };
-        let ByteRange { zero_point, low, high } = self.range;
-        let (low, high) = (low - zero_point, high - zero_point);
-        let (outs, out_rest) = self.out.as_chunks_mut::<PANEL>();
-        let (xs, x_rest) = x.data.as_chunks::<PANEL>();
-        let (ys, y_rest) = y.data.as_chunks::<PANEL>();
-        for ((out, x), y) in outs.iter_mut().zip(xs).zip(ys) {
-            let x = b.mul(b.widen::<A_SIGNED>(x), factors[0]);
-            let y = b.mul(b.widen::<B_SIGNED>(y), factors[1]);
-            let sum = b.requantize(b.sub(b.add(x, y), zeros), scales);
-            b.store_bytes(sum, low, high, zero_point, out);
+    unsafe fn add<const X_SIGNED: bool, const Y_SIGNED: bool>(
+        &self,
+        d: D,
+        [x, y]: [*const u8; 2],
+        to: *mut u8,
+    ) {
+        let mut sums = [self.base; 4];
+        macro_rules! each {
+            ($($v:literal)*) => {$(
+                let a = d.widen_bytes::<X_SIGNED>(x.add($v * D::LANES));
+                let b = d.widen_bytes::<Y_SIGNED>(y.add($v * D::LANES));
+                sums[$v] = d.mul_add(b, self.second, d.mul_add(a, self.first, self.base));
+            )*};
         }
-        if !out_rest.is_empty() {
-            let (mut x, mut y, mut out) = ([0; PANEL], [0; PANEL], [0; PANEL]);
-            x[..x_rest.len()].copy_from_slice(x_rest);
-            y[..y_rest.len()].copy_from_slice(y_rest);
-            let x = b.mul(b.widen::<A_SIGNED>(&x), factors[0]);
-            let y = b.mul(b.widen::<B_SIGNED>(&y), factors[1]);
-            let sum = b.requantize(b.sub(b.add(x, y), zeros), scales);
-            b.store_bytes(sum, low, high, zero_point, &mut out);
-            out_rest.copy_from_slice(&out[..out_rest.len()]);
+        // SAFETY: by the caller's promise; there are as many scales as lanes at most.
+        unsafe {
+            each!(0 1 2 3);
+            let bytes = d.narrow::<false>(sums, [self.scale.as_ptr(); 4], self.limits);
+            d.store_whole(bytes, to);
         }
     }
 }
 
-/// The wide part of a sum: whole vectors of bytes.
-struct Wide<'s, 'a> {
-    sum: &'s mut Sum<'a>,
-    limits: Limits,
-}
-
 impl Wide<'_, '_> {
-    /// Computes the first elements and takes them off the sum.
     #[inline(always)]
-    fn run<D: Dot, const A_SIGNED: bool, const B_SIGNED: bool>(self, d: D) {
-        let Wide { sum: Sum { terms: [x, y], scales, out, .. }, limits } = self;
+    fn run<D: Dot, const X_SIGNED: bool, const Y_SIGNED: bool>(self, d: D) {
+        let Sum { terms: [x, y], scales, out, .. } = self.sum;
         let zeros = x.zero_point.wrapping_mul(scales.factors[0]);
         let zeros = zeros.wrapping_add(y.zero_point.wrapping_mul(scales.factors[1]));
-        let scale = [real_scale(scales.scale); PANEL];
-        let scale = [scale.as_ptr(); 4];
-        let whole = out.len() / (4 * D::LANES) * (4 * D::LANES);
-        // SAFETY: all three have `whole` bytes, and there are as many scales as lanes at most.
-        unsafe {
-            let splat = |x: i32| [x; PANEL];
-            let (first, second) = (splat(scales.factors[0]), splat(scales.factors[1]));
-            let (first, second) = (d.load_sum(first.as_ptr()), d.load_sum(second.as_ptr()));
-            let base = d.load_sum(splat(zeros.wrapping_neg()).as_ptr());
-            let mut at = 0;
-            while at < whole {
-                let (x, y) = (x.data.as_ptr().add(at), y.data.as_ptr().add(at));
-                let mut sums = [base; 4];
-                macro_rules! each {
-                    ($($v:literal)*) => {$(
-                        let a = d.widen_bytes::<A_SIGNED>(x.add($v * D::LANES));
-                        let b = d.widen_bytes::<B_SIGNED>(y.add($v * D::LANES));
-                        sums[$v] = d.mul_add(b, second, d.mul_add(a, first, base));
-                    )*};
-                }
-                each!(0 1 2 3);
-                d.store_whole(d.narrow::<false>(sums, scale, &limits), out.as_mut_ptr().add(at));
-                at += 4 * D::LANES;
+        let splat = |x: i32| [x; PANEL];
+        let (first, second) = (splat(scales.factors[0]), splat(scales.factors[1]));
+        let base = splat(zeros.wrapping_neg());
+        // SAFETY: a vector has no more lanes than the arrays have elements.
+        let (first, second, base) = unsafe {
+            (d.load_sum(first.as_ptr()), d.load_sum(second.as_ptr()), d.load_sum(base.as_ptr()))
+        };
+        let factors = Factors { first, second, base, scale: &self.scale, limits: &self.limits };
+        let step = 4 * D::LANES;
+        let whole = out.len() / step * step;
+        for at in (0..whole).step_by(step) {
+            // SAFETY: all three have `whole` bytes.
+            unsafe {
+                let terms = [x.data.as_ptr().add(at), y.data.as_ptr().add(at)];
+                factors.add::<X_SIGNED, Y_SIGNED>(d, terms, out.as_mut_ptr().add(at));
             }
         }
-        (x.data, y.data) = (&x.data[whole..], &y.data[whole..]);
-        *out = &mut std::mem::take(out)[whole..];
+        let rest = &mut out[whole..];
+        if !rest.is_empty() {
+            let [mut a, mut b, mut sums] = [[0u8; BYTES_MAX]; 3];
+            a[..rest.len()].copy_from_slice(&x.data[whole..]);
+            b[..rest.len()].copy_from_slice(&y.data[whole..]);
+            let terms = [a.as_ptr(), b.as_ptr()];
+            // SAFETY: the arrays are as long as a vector at least.
+            unsafe { factors.add::<X_SIGNED, Y_SIGNED>(d, terms, sums.as_mut_ptr()) };
+            rest.copy_from_slice(&sums[..rest.len()]);
+        }
     }
 }
 
@@ -170,26 +178,36 @@ impl DotOp for Wide<'_, '_> {
     }
 }
 
-impl DotOp for &mut Sum<'_> {
-    #[inline(always)]
-    fn eval<D: Dot>(self, d: D) {
-        match self.terms.map(|term| term.signed) {
-            [false, false] => self.run::<_, false, false>(d.blocks()),
-            [false, true] => self.run::<_, false, true>(d.blocks()),
-            [true, false] => self.run::<_, true, false>(d.blocks()),
-            [true, true] => self.run::<_, true, true>(d.blocks()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cpu, Pool, test_data};
+    use crate::simd::Portable;
+    use crate::{Pool, test_data};
+
+    /// Of bytes signed and not, and beyond: zero point, low and high.
+    const RANGES: [(i32, i32, i32); 5] =
+        [(-5, -5, 120), (128, 0, 255), (255, 17, 200), (300, 0, 255), (-33_000, 0, 255)];
+
+    fn check(terms: [Bytes<'_>; 2], scales: SumScales, range: ByteRange) {
+        let len = terms[0].data.len();
+        let mut expected = vec![0; len];
+        Sum { terms, scales, range, out: &mut expected }.plain();
+        for cpu in Cpu::available() {
+            let mut out = vec![0; len];
+            let exec = Exec { cpu, pool: Pool::inline() };
+            add_int8(exec, terms, scales, range, &mut out);
+            assert_eq!(out, expected, "{} {len} {scales:?} {range:?}", cpu.isa());
+        }
+        let mut out = vec![0; len];
+        if let Some(wide) = (Sum { terms, scales, range, out: &mut out }).wide() {
+            Dot::run(Portable, wide);
+            assert_eq!(out, expected, "{len} {scales:?} {range:?}");
+        }
+    }
 
     #[test]
     fn sums_are_the_rule_on_every_instruction_set() {
-        for len in [0, 1, 15, 16, 100, 5000] {
+        for len in [0, 1, 15, 16, 31, 32, 63, 100, 5000] {
             let bytes = |seed: u64| -> Vec<u8> {
                 test_data(len, seed).iter().map(|x| (x * 128.0 + 128.0) as u8).collect()
             };
@@ -202,14 +220,8 @@ mod tests {
                 ];
                 for ratios in [[0.5, 0.5], [0.013, 1.7], [3000.0, 1.0], [0.3, 0.002]] {
                     let scales = SumScales::new(ratios).unwrap();
-                    let range = ByteRange { zero_point: -5, low: -5, high: 120 };
-                    let mut expected = vec![0; len];
-                    Sum { terms, scales, range, out: &mut expected }.plain();
-                    for cpu in Cpu::available() {
-                        let mut out = vec![0; len];
-                        let exec = Exec { cpu, pool: Pool::inline() };
-                        add_int8(exec, terms, scales, range, &mut out);
-                        assert_eq!(out, expected, "{} {len} {ratios:?}", cpu.isa());
+                    for (zero_point, low, high) in RANGES {
+                        check(terms, scales, ByteRange { zero_point, low, high });
                     }
                 }
             }

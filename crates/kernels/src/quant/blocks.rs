@@ -10,6 +10,8 @@ use std::arch::x86_64::*;
 
 use landfall_tensor::{FixedPointScale, requantize};
 
+#[cfg(target_arch = "x86_64")]
+use super::narrow::scale_256;
 use crate::gemm::PANEL;
 
 /// Sums of 16 columns.
@@ -224,16 +226,7 @@ impl Blocks for Pair {
 #[inline(always)]
 unsafe fn requantize_half(x: __m256i, scales: *const f64) -> __m256i {
     // SAFETY: by the caller's promise.
-    unsafe {
-        let (first, second) = (_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
-        let whole = _mm256_set1_pd(WHOLE);
-        let first = _mm256_fmadd_pd(_mm256_cvtepi32_pd(first), _mm256_loadu_pd(scales), whole);
-        let scales = _mm256_loadu_pd(scales.add(4));
-        let second = _mm256_fmadd_pd(_mm256_cvtepi32_pd(second), scales, whole);
-        let (first, second) = (_mm256_castpd_ps(first), _mm256_castpd_ps(second));
-        let low = _mm256_shuffle_ps::<0b10_00_10_00>(first, second);
-        _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_castps_si256(low))
-    }
+    unsafe { _mm256_permute4x64_epi64::<0b11_01_10_00>(scale_256(x, scales)) }
 }
 
 /// One AVX-512 vector.

@@ -1,8 +1,14 @@
-//! 8-bit depthwise convolution, vectorised over channels.
+//! 8-bit depthwise convolution, vectorised over channels: the kernel for every epilogue.
+//!
+//! Where results are bytes, all scales are below 1 and right zero points are what was taken off the
+//! weights to store them signed, `taps` runs instead, if there are vectors. That leaves this one
+//! i32 and f32 results, asymmetric weights, larger scales, and bounds that are no [`Limits`].
 //!
 //! Groups of lines go through 16 channels at a time, whose weights are widened once for the group.
 //! Zero points come off the weights when they are widened, and off the inputs by one term for each
 //! channel, so that the inner loop is a widening load, a product and a sum.
+//!
+//! [`Limits`]: super::narrow::Limits
 
 use std::ops::Range;
 

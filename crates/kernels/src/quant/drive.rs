@@ -1,5 +1,6 @@
 //! Blocking and partition of 8-bit products: as for f32, but over the whole depth at once, since
-//! eight-bit operands are small.
+//! eight-bit operands are small. Tiles read rows of the operand where they lie, if they can, and
+//! else copies that are made once for all columns of a block.
 
 use std::ops::Range;
 
@@ -133,7 +134,6 @@ impl DotOp for &Part<'_> {
 }
 
 /// Panels that are multiplied by all rows before the next are.
-#[derive(Clone)]
 struct Block<'a> {
     panels: Range<usize>,
     /// What the sums of each column begin with if `bytes`, unspecified otherwise.
@@ -170,7 +170,7 @@ impl Part<'_> {
             let (mut count, mut row_stride) = (1, k / GROUP * D::ROW_BYTES);
             let as_they_are = D::ROW_BYTES == GROUP && self.flip() == 0;
             let in_place = as_they_are && table.segments() <= SEGMENTS;
-            match table.row_stride(rows.len()).filter(|_| in_place) {
+            match in_place.then(|| table.row_stride(rows.len())).flatten() {
                 Some(stride) => {
                     (count, row_stride) = (table.segments(), stride);
                     for (index, len) in table.lens().iter().enumerate() {
@@ -268,6 +268,11 @@ unsafe impl RowSource for DenseBytes {
     fn fill(&self, first: usize, count: usize, _: Range<usize>, table: &mut RowTable) {
         let (whole, rest) = (self.rows.depth / GROUP * GROUP, self.rows.depth % GROUP);
         let start = |row: usize| self.rows.start.wrapping_add(row * self.rows.stride);
+        match (whole, rest) {
+            (_, 0) => table.set_row_stride(self.rows.stride),
+            (0, _) => table.set_row_stride(GROUP),
+            _ => {}
+        }
         if whole > 0 {
             let segment = table.add_segment(whole, start(first));
             (0..count).for_each(|row| table.set(segment, row, start(first + row)));

@@ -164,6 +164,8 @@ impl Taps for crate::simd::Portable {
 
     fn dot_taps(self, sum: [i32; 16], left: [u8; 64], right: [u8; 64]) -> [i32; 16] {
         let product = |i: usize| i32::from(left[i]) * i32::from(right[i] as i8);
-        std::array::from_fn(|lane| sum[lane] + (4 * lane..4 * lane + 4).map(product).sum::<i32>())
+        std::array::from_fn(|lane| {
+            sum[lane].wrapping_add((4 * lane..4 * lane + 4).map(product).sum())
+        })
     }
 }

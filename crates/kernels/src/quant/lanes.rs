@@ -451,7 +451,7 @@ impl Dot for crate::simd::Portable {
     fn dot(self, sum: [i32; 16], row: [u8; 4], columns: [[i8; 4]; 16]) -> [i32; 16] {
         std::array::from_fn(|lane| {
             let products = row.iter().zip(columns[lane]).map(|(&a, b)| i32::from(a) * i32::from(b));
-            sum[lane] + products.sum::<i32>()
+            sum[lane].wrapping_add(products.sum())
         })
     }
 

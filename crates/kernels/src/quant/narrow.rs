@@ -2,8 +2,10 @@
 //!
 //! Sums are requantised as in `blocks`, by one fused multiply-add of f64, and packed with
 //! saturation: 32 to 16 bits, the zero point added, 16 to 8 bits, then clamped. Saturating and
-//! adding keep the order of numbers, so the clamped result is that of the exact sum. Packing and
-//! shuffling go by 128-bit lanes; one permutation at the end puts 64 bytes in order.
+//! adding keep the order of numbers, so the clamped result is that of the exact sum, as long as a
+//! sum that saturates at 16 bits is beyond all bytes even with the zero point: hence [`Limits`]
+//! takes only zero points between -256 and 256. Packing and shuffling go by 128-bit lanes; one
+//! permutation at the end puts 64 bytes in order.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -22,10 +24,14 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// `None` unless both bounds are unsigned bytes, or both signed ones.
+    /// `None` unless both bounds are unsigned bytes, or both signed ones, and the zero point is
+    /// between -256 and 256.
     pub(crate) fn new(zero_point: i32, low: i32, high: i32) -> Option<Limits> {
+        if !(-255..256).contains(&zero_point) {
+            return None;
+        }
         let flip = if low < 0 { 0x80 } else { 0 };
-        let raised = |x: i32| u8::try_from(x + i32::from(flip)).ok();
+        let raised = |x: i32| u8::try_from(x.checked_add(flip.into())?).ok();
         let zero = i16::try_from(zero_point + i32::from(flip)).ok()?;
         Some(Limits { zero, low: raised(low)?, high: raised(high)?, flip })
     }
@@ -170,11 +176,13 @@ pub(super) unsafe fn narrow_512<const APART: bool>(
     }
 }
 
+/// Sums times scales, rounded: lanes 0, 1, 4, 5, 2, 3, 6 and 7.
+///
 /// # Safety
 /// AVX2 and FMA exist; 8 scales are readable.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn scale_256(x: __m256i, scales: *const f64) -> __m256i {
+pub(super) unsafe fn scale_256(x: __m256i, scales: *const f64) -> __m256i {
     // SAFETY: by the caller's promise.
     unsafe {
         let whole = _mm256_set1_pd(WHOLE);
@@ -431,5 +439,140 @@ impl Quad for crate::simd::Portable {
             // SAFETY: by the caller's promise.
             unsafe { to.cast::<[u8; 16]>().write(*quarter) }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use landfall_tensor::{FixedPointScale, requantize};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Cpu;
+    use crate::quant::blocks::real_scale;
+    use crate::quant::interleave::channel;
+    use crate::quant::lanes::{Dot, DotOp, dispatch};
+    use crate::simd::Portable;
+
+    const ALL: usize = 64;
+
+    /// Zero point and bounds.
+    type Range = (i32, i32, i32);
+
+    /// Sums with their scales, 64 of both.
+    #[derive(Clone, Copy)]
+    struct Numbers<'a> {
+        sums: &'a [i32],
+        fixed: &'a [FixedPointScale],
+        range: Range,
+    }
+
+    impl Numbers<'_> {
+        /// Compares every byte with the scalar rule.
+        fn check<Q: Quad, const APART: bool>(&self, q: Q) -> Result<(), TestCaseError> {
+            let (zero_point, low, high) = self.range;
+            let limits = Limits::new(zero_point, low, high).unwrap();
+            let real: Vec<f64> = self.fixed.iter().copied().map(real_scale).collect();
+            for first in (0..ALL).step_by(4 * Q::LANES) {
+                let vector = |v: usize| first + v * Q::LANES;
+                let mut bytes = [0u8; ALL];
+                // SAFETY: sums, scales and bytes are as many as vectors have.
+                unsafe {
+                    let sums = [0, 1, 2, 3].map(|v| q.load_sum(self.sums[vector(v)..].as_ptr()));
+                    let scales = [0, 1, 2, 3].map(|v| real[vector(v)..].as_ptr());
+                    let narrow = q.narrow::<APART>(sums, scales, &limits);
+                    q.store_whole(narrow, bytes.as_mut_ptr());
+                }
+                for (v, lane) in (0..4).flat_map(|v| (0..Q::LANES).map(move |lane| (v, lane))) {
+                    let (sum, scale) = (self.sums[vector(v) + lane], self.fixed[vector(v) + lane]);
+                    let to = if APART { channel(v, lane) } else { v * Q::LANES + lane };
+                    let exact = i64::from(requantize(sum, scale)) + i64::from(zero_point);
+                    let expected = exact.clamp(low.into(), high.into()) as u8;
+                    prop_assert_eq!(bytes[to], expected, "{} {:?} {:?}", sum, scale, self.range);
+                }
+            }
+            Ok(())
+        }
+    }
+
+    struct Check<'a>(Numbers<'a>, &'a mut Result<(), TestCaseError>);
+
+    impl DotOp for Check<'_> {
+        #[inline(always)]
+        fn eval<D: Dot>(self, d: D) {
+            let Check(numbers, result) = self;
+            *result = numbers
+                .check::<D, false>(d)
+                .and_then(|()| numbers.check::<D, true>(d))
+                .and_then(|()| numbers.check::<D::Half, false>(d.half()))
+                .and_then(|()| numbers.check::<D::Half, true>(d.half()));
+        }
+    }
+
+    fn check(numbers: Numbers<'_>) -> Result<(), TestCaseError> {
+        for cpu in Cpu::available() {
+            let mut result = Ok(());
+            dispatch(cpu, Check(numbers, &mut result));
+            result?;
+        }
+        let mut result = Ok(());
+        Dot::run(Portable, Check(numbers, &mut result));
+        result
+    }
+
+    fn sums() -> impl Strategy<Value = i32> {
+        let extremes = [i32::MIN, i32::MIN + 1, -1, 0, 1, i32::MAX - 1, i32::MAX];
+        prop_oneof![
+            any::<i32>(),
+            -100_000..100_000i32,
+            prop::sample::select(extremes.to_vec()),
+            // Of few bits: ties where the scale is a power of two.
+            (any::<i8>(), 0u32..24).prop_map(|(x, shift)| i32::from(x) << shift),
+        ]
+    }
+
+    /// Below 1, of every magnitude.
+    fn scales() -> impl Strategy<Value = FixedPointScale> {
+        let exact = (1i32..40).prop_map(|exponent| 2f64.powi(-exponent));
+        let any = (0.5..1.0f64, 0i32..40).prop_map(|(x, exponent)| x * 2f64.powi(-exponent));
+        let largest = FixedPointScale { mantissa: i32::MAX, shift: 31 };
+        let zero = FixedPointScale { mantissa: 0, shift: 31 };
+        let new = |scale: f64| match FixedPointScale::new(scale).unwrap() {
+            scale if scale.mantissa == 0 => FixedPointScale { mantissa: 0, shift: 31 },
+            scale if scale.shift < 31 => FixedPointScale { mantissa: i32::MAX, shift: 31 },
+            scale => scale,
+        };
+        prop_oneof![exact.prop_map(new), any.prop_map(new), Just(largest), Just(zero)]
+    }
+
+    fn ranges() -> impl Strategy<Value = Range> {
+        let bytes = prop_oneof![Just((-128, 127)), Just((0, 255))];
+        let bounds = bytes.prop_flat_map(|(low, high)| (low..=high, low..=high));
+        (-255i32..256, bounds)
+            .prop_map(|(zero, (a, b)): (i32, (i32, i32))| (zero, a.min(b), a.max(b)))
+    }
+
+    proptest! {
+        #[test]
+        fn narrowing_is_the_scalar_rule(
+            sums in prop::collection::vec(sums(), ALL),
+            fixed in prop::collection::vec(scales(), ALL),
+            range in ranges(),
+        ) {
+            check(Numbers { sums: &sums, fixed: &fixed, range })?;
+        }
+    }
+
+    #[test]
+    fn only_bytes_are_limits() {
+        for range in [(0, 0, 255), (255, 3, 4), (-255, -128, 127), (5, -1, 0)] {
+            assert!(Limits::new(range.0, range.1, range.2).is_some(), "{range:?}");
+        }
+        let refused =
+            [(256, 0, 255), (-256, 0, 255), (i32::MAX, 0, 1), (0, -1, 128), (0, 0, i32::MAX)];
+        for range in refused {
+            assert!(Limits::new(range.0, range.1, range.2).is_none(), "{range:?}");
+        }
+        assert!(Limits::new(0, i32::MIN, 0).is_none());
     }
 }

@@ -111,16 +111,25 @@ impl<'a> TapLines<'a> {
 impl TapLines<'_> {
     /// Computes the lines; `false` where there are no vectors.
     pub(super) fn run(&self, cpu: Cpu) -> bool {
-        let w = &self.window;
-        if w.out_width == 0 {
-            return true;
+        self.window.out_width == 0 || self.with_room(|work| dispatch(cpu, work))
+    }
+
+    /// Computes the lines with arrays for vectors.
+    #[cfg(test)]
+    pub(super) fn run_portable(&self) {
+        if self.window.out_width > 0 {
+            self.with_room(|work| Dot::run(crate::simd::Portable, work));
         }
+    }
+
+    fn with_room<R>(&self, run: impl FnOnce(Work<'_>) -> R) -> R {
+        let w = &self.window;
         let column_bytes = self.groups() * 4 * TAPS_BYTES_MAX;
         let columns = self.columns(self.stretch(column_bytes)) * column_bytes;
         let weights = column_bytes * w.kernel[1] * self.together();
         scratch::with(columns + weights, |room: &mut [u8]| {
             let (weights, columns) = room.split_at_mut(weights);
-            dispatch(cpu, Work { lines: self, weights, columns })
+            run(Work { lines: self, weights, columns })
         })
     }
 }
@@ -308,7 +317,8 @@ impl TapLines<'_> {
         let begin = (-left).clamp(0, count as isize);
         let end = (w.width as isize - left).clamp(begin, count as isize);
         let inside = begin as usize..end as usize;
-        let from = (left + begin) as usize * w.channels + first;
+        // The first column inside; none is if the stretch ends left of the image.
+        let from = (left + begin).max(0) as usize * w.channels + first;
         let pad = [self.pad; CHANNELS_MAX];
         for group in 0..self.groups() {
             let mut rows = [Row { start: &pad, step: 0 }; GROUP];

@@ -3,12 +3,13 @@
 use landfall_tensor::{FixedPointScale, requantize};
 use proptest::prelude::*;
 
+use super::taps::TapLines;
 use super::*;
 use crate::conv::Window2d;
 use crate::gemm::{MatrixLayout, PANEL};
 use crate::rows::RowSource;
 use crate::simd::Portable;
-use crate::{Cpu, Pool, test_data};
+use crate::{Cpu, Isa, Pool, test_data};
 
 fn bytes(len: usize, seed: u64) -> Vec<u8> {
     test_data(len, seed).iter().map(|x| (x * 128.0 + 128.0) as u8).collect()
@@ -22,7 +23,7 @@ fn value(byte: u8, signed: bool) -> i64 {
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     I32,
-    Bytes,
+    Bytes(ByteRange),
     F32,
 }
 
@@ -77,13 +78,9 @@ impl Case {
         let mut floats = vec![7.0; m * stride];
         let output = match self.kind {
             Kind::I32 => Int8Output::I32(&mut sums),
-            Kind::Bytes => Int8Output::Bytes {
-                data: &mut out,
-                scales: &scales,
-                zero_point: 10,
-                low: 0,
-                high: 200,
-            },
+            Kind::Bytes(ByteRange { zero_point, low, high }) => {
+                Int8Output::Bytes { data: &mut out, scales: &scales, zero_point, low, high }
+            }
             Kind::F32 => Int8Output::F32 {
                 data: &mut floats,
                 factor: 0.5,
@@ -103,9 +100,9 @@ impl Case {
             let sum = i32::try_from(exact(row, col) + i64::from(self.bias[col])).unwrap();
             match self.kind {
                 Kind::I32 => assert_eq!(sums[at], sum, "[{row}, {col}]"),
-                Kind::Bytes => {
-                    let y = (requantize(sum, fixed[col]) + 10).clamp(0, 200);
-                    assert_eq!(i32::from(out[at]), y, "[{row}, {col}]");
+                Kind::Bytes(ByteRange { zero_point, low, high }) => {
+                    let y = (requantize(sum, fixed[col]) + zero_point).clamp(low, high);
+                    assert_eq!(out[at], y as u8, "[{row}, {col}]");
                 }
                 Kind::F32 => {
                     let y = (sum as f32 * (0.5 * float[col])).max(0.0);
@@ -117,7 +114,78 @@ impl Case {
 }
 
 fn kinds() -> impl Strategy<Value = Kind> {
-    prop_oneof![Just(Kind::I32), Just(Kind::Bytes), Just(Kind::F32)]
+    let bytes = prop_oneof![Just((-128, 127)), Just((0, 255))];
+    let ranges = bytes.prop_flat_map(|(low, high): (i32, i32)| {
+        let bound = low..=high;
+        (bound.clone(), bound.clone(), bound).prop_map(|(zero_point, a, b): (i32, i32, i32)| {
+            Kind::Bytes(ByteRange { zero_point, low: a.min(b), high: a.max(b) })
+        })
+    });
+    prop_oneof![Just(Kind::I32), ranges, Just(Kind::F32)]
+}
+
+/// A depthwise convolution with arrays for vectors, where dot products of taps can do it.
+fn run_portable_taps(
+    conv: &Conv2d,
+    input: &Bytes<'_>,
+    weights: &ConvWeightsInt8<'_>,
+    mut epilogue: Int8Epilogue<'_>,
+) {
+    let (window, shape) = (conv.window, (conv.window.positions(), conv.out_channels));
+    let offset = if weights.signed { 0 } else { 128 };
+    let finish = epilogue.finish(shape, window.taps(), input, weights.sums, offset);
+    let lines = 0..window.batch * window.out_height;
+    match TapLines::new(window, input, weights.data, &finish, lines) {
+        Some(taps) => taps.run_portable(),
+        None => {
+            let exec = Exec { cpu: Cpu::with_isa(Isa::Reference).unwrap(), pool: Pool::inline() };
+            depthwise::run(exec, conv, input, weights.data, &finish);
+        }
+    }
+}
+
+/// Runs a convolution on every instruction set, against exact sums.
+fn check_convolution(conv: &Conv2d, signs: (bool, bool), asymmetric: bool, kind: Kind) {
+    let window = conv.window;
+    let (channels, outputs, kernel) = (conv.group_channels(), conv.group_outputs(), window.kernel);
+    let (m, n) = (window.positions(), conv.out_channels);
+    let weights = bytes(n * conv.depth(), 2);
+    let case = Case::new(bytes(window.input_len(), 1), n, signs, asymmetric, kind);
+    let mut data = vec![1; packed_conv_int8_len(conv)];
+    let mut sums = vec![1; conv_column_sums_len(conv)];
+    pack_conv_int8(conv, &weights, case.b_signed, &mut data, &mut sums);
+    let exact = |row: usize, o: usize| {
+        let (ox, line) = (row % window.out_width, row / window.out_width);
+        let (oy, image) = (line % window.out_height, line / window.out_height);
+        let mut sum = 0;
+        for ky in window.valid_taps(0, oy) {
+            for kx in window.valid_taps(1, ox) {
+                let (y, x) = (window.input_index(0, oy, ky), window.input_index(1, ox, kx));
+                for c in 0..channels {
+                    let pixel = (image * window.height + y) * window.width + x;
+                    let input = pixel * window.channels + o / outputs * channels + c;
+                    let weight = ((o * channels + c) * kernel[0] + ky) * kernel[1] + kx;
+                    sum += (value(case.a[input], case.a_signed) - i64::from(case.a_zero))
+                        * (value(weights[weight], case.b_signed) - case.zero(o));
+                }
+            }
+        }
+        sum
+    };
+    for (cpu, threads) in Cpu::available().flat_map(|cpu| [(cpu, 1), (cpu, 2)]) {
+        let pool = Pool::new(threads).unwrap();
+        let exec = Exec { cpu, pool: &pool };
+        let weights = ConvWeightsInt8 { data: &data, sums: &sums, signed: case.b_signed };
+        case.check((m, n), exact, |epilogue| {
+            conv2d_int8(exec, conv, case.left(), weights, epilogue);
+        });
+    }
+    if conv.is_depthwise() {
+        let weights = ConvWeightsInt8 { data: &data, sums: &sums, signed: case.b_signed };
+        case.check((m, n), exact, |epilogue| {
+            run_portable_taps(conv, &case.left(), &weights, epilogue);
+        });
+    }
 }
 
 proptest! {
@@ -170,8 +238,8 @@ proptest! {
     #[test]
     fn convolutions_are_exact_on_every_instruction_set(
         (height, width, kernel) in (1usize..8, 1usize..8, (1usize..6, 1usize..6)),
-        (stride, dilation) in ((1usize..3, 1usize..3), (1usize..3, 1usize..3)),
-        pads in prop::array::uniform4(0usize..3),
+        (stride, dilation) in ((1usize..5, 1usize..5), (1usize..3, 1usize..3)),
+        pads in prop::array::uniform4(0usize..4),
         (groups, depthwise) in (1usize..4, any::<bool>()),
         (channels, outputs) in (1usize..20, 1usize..20),
         signs: (bool, bool), asymmetric: bool, kind in kinds(),
@@ -182,42 +250,16 @@ proptest! {
             .with_stride(stride.into())
             .with_dilation(dilation.into())
             .with_pads(pads);
-        let conv = Conv2d { window, out_channels: outputs * groups, groups };
-        let (m, n) = (window.positions(), conv.out_channels);
-        let weights = bytes(n * conv.depth(), 2);
-        let case = Case::new(bytes(window.input_len(), 1), n, signs, asymmetric, kind);
-        let mut data = vec![1; packed_conv_int8_len(&conv)];
-        let mut sums = vec![1; conv_column_sums_len(&conv)];
-        pack_conv_int8(&conv, &weights, case.b_signed, &mut data, &mut sums);
-        let exact = |row: usize, o: usize| {
-            let (ox, line) = (row % window.out_width, row / window.out_width);
-            let (oy, image) = (line % window.out_height, line / window.out_height);
-            let mut sum = 0;
-            for ky in window.valid_taps(0, oy) {
-                for kx in window.valid_taps(1, ox) {
-                    let (y, x) =
-                        (window.input_index(0, oy, ky), window.input_index(1, ox, kx));
-                    for c in 0..channels {
-                        let pixel = (image * height + y) * width + x;
-                        let input = pixel * window.channels + o / outputs * channels + c;
-                        let weight =
-                            ((o * channels + c) * kernel.0 + ky) * kernel.1 + kx;
-                        sum += (value(case.a[input], case.a_signed) - i64::from(case.a_zero))
-                            * (value(weights[weight], case.b_signed) - case.zero(o));
-                    }
-                }
-            }
-            sum
-        };
-        for (cpu, threads) in Cpu::available().flat_map(|cpu| [(cpu, 1), (cpu, 2)]) {
-            let pool = Pool::new(threads).unwrap();
-            let exec = Exec { cpu, pool: &pool };
-            let weights = ConvWeightsInt8 { data: &data, sums: &sums, signed: case.b_signed };
-            case.check((m, n), exact, |epilogue| {
-                conv2d_int8(exec, &conv, case.left(), weights, epilogue);
-            });
-        }
+        check_convolution(&Conv2d { window, out_channels: outputs * groups, groups }, signs, asymmetric, kind);
     }
+}
+
+#[test]
+fn columns_may_all_lie_left_of_the_image() {
+    let window = Window2d::new([1, 1, 1, 20], [1, 1]).with_stride([1, 3]).with_pads([0, 2, 0, 0]);
+    let conv = Conv2d { window, out_channels: 20, groups: 20 };
+    let kind = Kind::Bytes(ByteRange { zero_point: 3, low: 0, high: 255 });
+    check_convolution(&conv, (false, true), false, kind);
 }
 
 #[test]

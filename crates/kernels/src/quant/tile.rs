@@ -1,4 +1,8 @@
 //! The register tile of 8-bit products: `MR` rows by `NV` vectors of columns over the whole depth.
+//!
+//! Rows are prepared copies, or the caller's own where they are unsigned, lie at one distance in
+//! few pieces, and the instruction set reads bytes as they are. The results are sums for an epilogue
+//! to finish, or bytes that the tile requantises from registers.
 
 use std::array::from_fn;
 use std::mem::MaybeUninit;
@@ -12,9 +16,9 @@ use crate::rows::RowTable;
 /// One tile's operands.
 #[derive(Clone, Copy)]
 pub(crate) struct TileArgs<'a> {
-    /// The prepared rows, piece by piece.
+    /// The rows, piece by piece: prepared, or the caller's own.
     pub(crate) segments: &'a [Segment],
-    /// Bytes from one prepared row to the next.
+    /// Bytes from one row to the next, in every piece.
     pub(crate) row_stride: usize,
     pub(crate) b: *const i8,
     /// Bytes from one panel to the next.
@@ -24,7 +28,7 @@ pub(crate) struct TileArgs<'a> {
     pub(crate) output: TileOutput<'a>,
 }
 
-/// Contiguous elements of prepared rows.
+/// Contiguous elements of rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Segment {
     /// Those of the first row.

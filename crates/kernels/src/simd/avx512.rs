@@ -75,12 +75,6 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_storeu_ps(p, first(n), x) }
     }
 
-    #[inline(always)]
-    fn prefetch(self, p: *const f32) {
-        // SAFETY: a prefetch of any address is a hint without effect on results.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
-    }
-
     lanewise! {
         splat(x: f32) -> __m512 = _mm512_set1_ps(x);
         add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);

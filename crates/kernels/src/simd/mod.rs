@@ -58,7 +58,15 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
 
     /// Asks for the cache line of `p`, which may be any address, to be brought into L2.
     #[inline(always)]
-    fn prefetch(self, p: *const f32) {
+    fn prefetch<T>(self, p: *const T) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch of any address is a hint without effect on results, and every
+        // processor of the architecture has it.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T1>(p.cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
         let _ = p;
     }
 

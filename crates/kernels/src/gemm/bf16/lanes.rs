@@ -43,16 +43,6 @@ pub(super) trait Pairs: Copy {
     /// A pair for each lane is readable at `p`.
     unsafe fn columns(self, p: *const Element) -> Self::Columns;
     fn dot(self, sum: Sum<Self>, row: Self::Row, columns: Self::Columns) -> Sum<Self>;
-
-    /// Asks for a cache line in L2, wherever `p` points.
-    #[inline(always)]
-    fn prefetch(self, p: *const Element) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch reads nothing and cannot fail.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(p.cast());
-        }
-    }
 }
 
 /// A vector of sums.

@@ -88,7 +88,7 @@ unsafe fn accumulate<D: Pairs, const MR: usize, const NV: usize>(
                 d.columns(b.add(panel * t.panel_stride + lane * PAIR))
             });
             for panel in 0..(NV * lanes).div_ceil(PANEL) {
-                d.prefetch(next.wrapping_add(panel * t.panel_stride));
+                d.sums().prefetch(next.wrapping_add(panel * t.panel_stride));
             }
             let starts: [*const u8; MR] = from_fn(|i| rows.add(i * ROW_BYTES));
             for i in 0..MR {
@@ -101,8 +101,8 @@ unsafe fn accumulate<D: Pairs, const MR: usize, const NV: usize>(
             if !start.is_null() {
                 // A line holds 8 pairs of a row: 8 steps ask for those of 16 rows.
                 let line = start.wrapping_add(pair % 8 * 2 * stride + pair / 8 * 16);
-                d.prefetch(line.cast());
-                d.prefetch(line.wrapping_add(stride).cast());
+                d.sums().prefetch(line);
+                d.sums().prefetch(line.wrapping_add(stride));
             }
             (rows, b) = (rows.add(PAIR * D::ELEMENT_BYTES), b.add(PANEL * PAIR));
             next = next.wrapping_add(PANEL * PAIR);
