@@ -250,7 +250,8 @@ proptest! {
             .with_stride(stride.into())
             .with_dilation(dilation.into())
             .with_pads(pads);
-        check_convolution(&Conv2d { window, out_channels: outputs * groups, groups }, signs, asymmetric, kind);
+        let conv = Conv2d { window, out_channels: outputs * groups, groups };
+        check_convolution(&conv, signs, asymmetric, kind);
     }
 }
 

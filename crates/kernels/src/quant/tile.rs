@@ -1,8 +1,8 @@
 //! The register tile of 8-bit products: `MR` rows by `NV` vectors of columns over the whole depth.
 //!
 //! Rows are prepared copies, or the caller's own where they are unsigned, lie at one distance in
-//! few pieces, and the instruction set reads bytes as they are. The results are sums for an epilogue
-//! to finish, or bytes that the tile requantises from registers.
+//! few pieces, and the instruction set reads bytes as they are. The results are sums for an
+//! epilogue to finish, or bytes that the tile requantises from registers.
 
 use std::array::from_fn;
 use std::mem::MaybeUninit;
