@@ -77,16 +77,22 @@ impl PackageBuilder {
     }
 
     /// Writes the package to `path`, which appears complete or not at all: the bytes go to a file
-    /// beside it that is synced and then renamed over it.
+    /// beside it that is synced and then renamed over it. Of a file that it replaces it keeps the
+    /// permissions, the links to it, and the owner if it may.
     pub fn write(&self, path: &Path) -> Result<(), PackageError> {
-        let temporary = temporary_path(path);
-        let result = self.write_file(&temporary).and_then(|()| {
-            fs::rename(&temporary, path).map_err(|e| PackageError::io("rename the new file", e))
-        });
+        let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let temporary = temporary_path(&resolved);
+        let result = self
+            .write_file(&temporary)
+            .and_then(|()| keep_attributes(&resolved, &temporary))
+            .and_then(|()| {
+                fs::rename(&temporary, &resolved)
+                    .map_err(|e| PackageError::io("rename the new file", e))
+            });
         if result.is_err() {
             let _ = fs::remove_file(&temporary);
         }
-        result.and_then(|()| sync_folder(path)).map_err(|e| e.at_path(path))
+        result.and_then(|()| sync_folder(&resolved)).map_err(|e| e.at_path(path))
     }
 
     fn write_file(&self, temporary: &Path) -> Result<(), PackageError> {
@@ -190,6 +196,19 @@ fn temporary_path(path: &Path) -> PathBuf {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}-{number}.tmp", std::process::id()))
+}
+
+/// Gives a new file the owner and the permissions of the one that it will replace, if there is one.
+fn keep_attributes(replaced: &Path, new: &Path) -> Result<(), PackageError> {
+    let Ok(old) = fs::metadata(replaced) else { return Ok(()) };
+    // Only root may give files away; others keep what they write.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, chown};
+        let _ = chown(new, Some(old.uid()), Some(old.gid()));
+    }
+    fs::set_permissions(new, old.permissions())
+        .map_err(|e| PackageError::io("keep the file's permissions", e))
 }
 
 /// Makes a rename survive a power cut.

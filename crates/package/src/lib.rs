@@ -39,8 +39,7 @@ pub use builder::PackageBuilder;
 pub use error::PackageError;
 pub use manifest::{
     Digest, EntryRecord, FORMAT_VERSION, GoldenRecord, Manifest, ModelConfig, NamedTensorRecord,
-    PrecisionName, Provenance, ServingDefaults, Source, StepChoice, TensorRecord, Tolerance,
-    TuningRecord,
+    PrecisionName, Provenance, ServingDefaults, Source, TensorRecord, Tolerance, TuningRecord,
 };
 pub use package::{Golden, Package};
 pub use signature::{DatatypeName, DimRecord, SignatureRecord, TensorSpecRecord};

@@ -118,31 +118,21 @@ impl<'de> Deserialize<'de> for PrecisionName {
 pub struct TuningRecord {
     /// The processor that was measured. Opaque here: the runtime's words, compared as a whole.
     pub cpu: String,
-    /// Threads of a run.
-    pub threads: usize,
     /// Precision of matrix products and convolutions.
     pub precision: PrecisionName,
-    /// By the runtime's signature of a step; steps that are absent are left to its cost model.
-    pub steps: BTreeMap<String, StepChoice>,
+    /// By the runtime's description of a step for any number of rows, the algorithm that it takes;
+    /// steps that are absent are left to the runtime's cost model.
+    pub algorithms: BTreeMap<String, String>,
+    /// By the threads of a run, and then by the runtime's description of a step, the threads that
+    /// the step uses at most.
+    pub threads: BTreeMap<usize, BTreeMap<String, usize>>,
 }
 
 impl TuningRecord {
-    /// What it holds for: the processor, the number of threads and the precision.
-    pub fn key(&self) -> (&str, usize, Precision) {
-        (&self.cpu, self.threads, self.precision.0)
+    /// What it holds for: the processor and the precision.
+    pub fn key(&self) -> (&str, Precision) {
+        (&self.cpu, self.precision.0)
     }
-}
-
-/// How to run one step.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct StepChoice {
-    /// The algorithm, if not the one that the cost model takes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub algorithm: Option<String>,
-    /// Threads at most, if not all.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub threads: Option<usize>,
 }
 
 /// Where a model comes from.
@@ -301,9 +291,8 @@ impl Manifest {
         Ok(json)
     }
 
-    /// What was measured on that processor with that many threads in that precision, if anything
-    /// was.
-    pub fn tuning(&self, key: (&str, usize, Precision)) -> Option<&TuningRecord> {
+    /// What was measured on that processor in that precision, if anything was.
+    pub fn tuning(&self, key: (&str, Precision)) -> Option<&TuningRecord> {
         self.tuning.iter().find(|record| record.key() == key)
     }
 

@@ -8,7 +8,7 @@ use landfall_graph::{DimSpec, Signature, TensorSpec};
 use landfall_package::steps::{PostStep, PreStep};
 use landfall_package::{
     ALIGNMENT, Golden, ModelConfig, Package, PackageBuilder, PackageError, PrecisionName,
-    Provenance, Source, StepChoice, Tolerance, TuningRecord,
+    Provenance, Source, Tolerance, TuningRecord,
 };
 use landfall_tensor::{Buffer, DType, Precision, Shape, Tensor};
 use proptest::prelude::*;
@@ -63,12 +63,9 @@ fn builder() -> PackageBuilder {
         }],
         tuning: vec![TuningRecord {
             cpu: "Maker-1-2-3-avx2-32K-512K".into(),
-            threads: 2,
             precision: PrecisionName(Precision::Bf16),
-            steps: BTreeMap::from([(
-                "Conv(f32[1,4])".to_owned(),
-                StepChoice { algorithm: None, threads: Some(1) },
-            )]),
+            algorithms: BTreeMap::from([("Conv(f32[n,4])".to_owned(), "gemm".to_owned())]),
+            threads: BTreeMap::from([(2, BTreeMap::from([("Conv(f32[1,4])".to_owned(), 1)]))]),
         }],
     }
 }
@@ -97,6 +94,23 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_replaced_keeps_its_permissions_and_its_links() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = Folder::new("replaced");
+    let (path, link) = (folder.0.join("sample.landfall"), folder.0.join("link.landfall"));
+    builder().write(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("sample.landfall", &link).unwrap();
+    let changed = PackageBuilder { tuning: Vec::new(), ..builder() };
+    changed.write(&link).unwrap();
+    assert!(link.is_symlink());
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(fs::read(&path).unwrap(), bytes_of(&changed));
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 2, "the temporary file is gone");
 }
 
 #[test]
@@ -129,11 +143,10 @@ fn a_package_comes_back_from_its_mapped_file() {
     assert_eq!(package.asset_names().collect::<Vec<_>>(), ["labels.txt"]);
     assert_eq!(package.golden().unwrap(), builder.golden);
     assert_eq!(package.manifest().tuning, builder.tuning);
-    let tuning = |threads, precision| {
-        package.manifest().tuning(("Maker-1-2-3-avx2-32K-512K", threads, precision))
-    };
-    assert_eq!(tuning(2, Precision::Bf16), builder.tuning.first());
-    assert_eq!((tuning(1, Precision::Bf16), tuning(2, Precision::F32)), (None, None));
+    let tuning = |cpu, precision| package.manifest().tuning((cpu, precision));
+    let cpu = "Maker-1-2-3-avx2-32K-512K";
+    assert_eq!(tuning(cpu, Precision::Bf16), builder.tuning.first());
+    assert_eq!((tuning(cpu, Precision::F32), tuning("other", Precision::Bf16)), (None, None));
     let again = PackageBuilder::from_package(&package).unwrap();
     assert!(bytes_of(&again) == fs::read(&path).unwrap(), "written again, it is another file");
     let outer = &package.steps().outer;

@@ -28,5 +28,5 @@ pub use evaluate::Evaluator;
 pub use execute::Observer;
 pub use kernel::{DynamicKernel, Inputs, Io, Kernel, KernelInfo, Outputs};
 pub use model::{Model, Options, Report, StepReport};
-pub use tune::{Candidate, TuneError, Tuned, TunedStep, tune};
-pub use tuning::{Algorithms, Choice, Tuning};
+pub use tune::{Candidate, TuneCase, TuneError, Tuned, TunedCase, TunedStep, tune};
+pub use tuning::{Algorithms, StepIdentity, Tuning};

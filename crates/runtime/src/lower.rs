@@ -48,7 +48,7 @@ use landfall_tensor::{Buffer, DType, Precision, Shape, Tensor};
 
 use crate::program::{BodyCache, Limits};
 use crate::weights::WeightCache;
-use crate::{Choice, DynamicKernel, Kernel, KernelError, Tuning};
+use crate::{DynamicKernel, Kernel, KernelError, StepIdentity, Tuning};
 
 /// A lowered operator.
 pub(crate) enum Lowered {
@@ -158,12 +158,28 @@ pub(crate) fn is_known(op: &Op, target: &Target) -> bool {
 }
 
 impl Site<'_> {
-    /// What steps that take the same time have in common: operator, attributes, and the types and
-    /// shapes of operands.
-    pub(crate) fn signature(&self) -> String {
-        let operand = |fact: &Option<&Fact>| match fact.and_then(|f| Some((f.dtype?, f.shape()?))) {
-            Some((dtype, shape)) => format!("{dtype}{shape}"),
-            None => "_".to_owned(),
+    /// What it has in common with other steps.
+    pub(crate) fn identity(&self) -> StepIdentity {
+        StepIdentity { signature: self.described(false), kind: self.described(true) }
+    }
+
+    /// The operator, its attributes, and the types and shapes of operands; for any number of rows,
+    /// or as many as there are.
+    fn described(&self, any_rows: bool) -> String {
+        let operand = |fact: &Option<&Fact>| {
+            let Some(fact) = fact else { return "_".to_owned() };
+            match (fact.dtype, fact.shape()) {
+                (Some(dtype), Some(shape)) => {
+                    let mut extents: Vec<String> =
+                        shape.iter().map(|extent| extent.to_string()).collect();
+                    if let (true, None, Some(rows)) = (any_rows, &fact.tensor, extents.first_mut())
+                    {
+                        "n".clone_into(rows);
+                    }
+                    format!("{dtype}[{}]", extents.join(","))
+                }
+                _ => "_".to_owned(),
+            }
         };
         let operands: Vec<String> = self.inputs.iter().map(operand).collect();
         let (name, attributes) = (self.op.name(), print_op(self.op));
@@ -171,19 +187,12 @@ impl Site<'_> {
         format!("{name}({}){attributes}", operands.join(", "))
     }
 
-    /// What was measured to be fastest for steps of that signature.
-    pub(crate) fn choice(&self, signature: &str) -> Option<&Choice> {
-        self.target.tuning.as_ref()?.choices.get(signature)
-    }
-
     /// The algorithm to take: the one measured to be fastest, if it is among `names`, or else the
     /// default, an index of `names`.
     pub(crate) fn algorithm(&self, names: &[&str], default: usize) -> usize {
-        if self.target.tuning.is_none() {
-            return default;
-        }
-        let choice = self.choice(&self.signature()).and_then(|choice| choice.algorithm.as_deref());
-        choice.and_then(|chosen| names.iter().position(|&name| name == chosen)).unwrap_or(default)
+        let tuning = self.target.tuning.as_ref();
+        let chosen = tuning.and_then(|tuning| tuning.algorithms.get(&self.described(true)));
+        chosen.and_then(|chosen| names.iter().position(|name| name == chosen)).unwrap_or(default)
     }
 
     /// What is known of operand `index`, which must be present.

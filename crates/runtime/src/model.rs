@@ -11,7 +11,7 @@ use crate::execute::Observer;
 use crate::lower::Target;
 use crate::program::{Limits, Program, unsupported};
 use crate::weights::WeightCache;
-use crate::{Algorithms, CompileError, KernelInfo, RunError, Tuning};
+use crate::{Algorithms, CompileError, KernelInfo, RunError, StepIdentity, Tuning};
 
 /// How to compile and run.
 #[derive(Debug, Clone)]
@@ -92,13 +92,15 @@ impl Model {
         Ok(model)
     }
 
-    /// The same model on the same threads and packed weights, with steps run as `tuning` says.
-    pub fn tuned(&self, tuning: Arc<Tuning>) -> Result<Model, CompileError> {
+    /// The same model with the same packed weights, on `threads` of its threads at most, with steps
+    /// run as `tuning` says.
+    pub fn tuned(&self, tuning: Arc<Tuning>, threads: usize) -> Result<Model, CompileError> {
         let Program { graph, target, .. } = &self.program;
-        let bodies = Arc::default();
-        let target = Target { tuning: Some(tuning), bodies, ..target.clone() };
+        let pool = self.pool.limited(threads);
+        let (bodies, threads) = (Arc::default(), pool.threads());
+        let target = Target { tuning: Some(tuning), bodies, threads, ..target.clone() };
         let program = Program::new(graph.clone(), target)?;
-        Ok(Model { program, pool: self.pool.limited(self.pool.threads()) })
+        Ok(Model { program, pool })
     }
 
     /// Threads that one run uses.
@@ -198,7 +200,7 @@ impl Model {
             node: step.node.clone(),
             op: step.op,
             kernel: self.explained(step.work.info()),
-            signature: step.signature.clone(),
+            identity: step.identity.clone(),
             algorithms: step.work.algorithms(),
             slices: slices(index),
         });
@@ -233,9 +235,9 @@ pub struct StepReport {
     pub op: &'static str,
     /// The kernel it got, and why.
     pub kernel: KernelInfo,
-    /// What steps that take the same time have in common; empty unless the model is tuned or its
-    /// result shapes depend on data.
-    pub signature: String,
+    /// What it has in common with others; `None` unless the model is tuned, and where the shapes of
+    /// its results depend on data.
+    pub identity: Option<StepIdentity>,
     /// The ways in which it could run, if there are several.
     pub algorithms: Option<Algorithms>,
     /// In how many slices of the batch it runs: with those next to it that have as many, slice by

@@ -21,7 +21,7 @@ use landfall_tensor::{DType, Shape, Tensor};
 use crate::evaluate::{Late, OnHeap, bytes_of_fact, evaluate, specs, within};
 use crate::lower::{Lowered, Site, Target, lower};
 use crate::memory::Request;
-use crate::{Algorithms, DynamicKernel, Kernel, KernelError, KernelInfo, NodeError};
+use crate::{Algorithms, DynamicKernel, Kernel, KernelError, KernelInfo, NodeError, StepIdentity};
 
 /// Results of more bytes than this are not computed while planning.
 const FOLD_BYTES: usize = 1 << 20;
@@ -53,8 +53,8 @@ pub(crate) struct Step {
     pub(crate) dead_slots: Vec<usize>,
     /// Threads that it uses at most, if that was measured.
     pub(crate) threads: Option<usize>,
-    /// See [`crate::StepReport::signature`].
-    pub(crate) signature: String,
+    /// See [`crate::StepReport::identity`].
+    pub(crate) identity: Option<StepIdentity>,
 }
 
 /// Consecutive steps that run together for some rows of the batch after others, so that what one
@@ -159,7 +159,7 @@ struct Draft {
     /// Index of a memory request.
     scratch: Option<usize>,
     threads: Option<usize>,
-    signature: String,
+    identity: Option<StepIdentity>,
     region: Option<usize>,
     /// What it reads, if not what its node reads.
     operands: Option<Vec<Option<ValueId>>>,
@@ -286,14 +286,13 @@ impl<'a> Planner<'a> {
                 target: self.target.clone(),
             })),
         };
-        let signature = match (&work, &self.target.tuning) {
-            (Work::Kernel(_), Some(_)) => site.signature(),
-            _ => String::new(),
-        };
-        let threads = site.choice(&signature).and_then(|choice| choice.threads);
+        let tuning = self.target.tuning.as_ref().filter(|_| matches!(work, Work::Kernel(_)));
+        let identity = tuning.map(|_| site.identity());
+        let limits = tuning.and_then(|tuning| tuning.threads.get(&self.target.threads));
+        let threads = identity.as_ref().and_then(|id| limits?.get(&id.signature).copied());
         self.draft(id, node, work, results)?;
         if let Some(draft) = self.drafts.last_mut() {
-            (draft.threads, draft.signature) = (threads, signature);
+            (draft.threads, draft.identity) = (threads, identity);
         }
         Ok(())
     }
@@ -328,8 +327,8 @@ impl<'a> Planner<'a> {
         };
         within(bytes, limit)?;
         let scratch = (bytes > 0).then(|| self.request(bytes, step));
-        let (threads, signature, region, operands) = (None, String::new(), None, None);
-        self.drafts.push(Draft { id, work, scratch, threads, signature, region, operands });
+        let (threads, identity, region, operands) = (None, None, None, None);
+        self.drafts.push(Draft { id, work, scratch, threads, identity, region, operands });
         Ok(())
     }
 

@@ -28,7 +28,7 @@ impl Paths {
     /// Adds a file that will be written. Fails if another argument names it, or if it cannot be
     /// written because its folder does not exist or something else has its name.
     pub(super) fn write(mut self, argument: &str, path: &Path) -> Result<Paths> {
-        let resolved = resolve(path).with_context(|| argument.to_owned())?;
+        let resolved = writable(argument, path)?;
         if let Some(other) = self.known.get(&resolved) {
             bail!(
                 "{argument} and {other} are the same file, {}, which would be overwritten",
@@ -40,7 +40,12 @@ impl Paths {
     }
 }
 
-/// The canonical path of a file to write.
+/// The canonical path of a file to write. Fails if it cannot be written because its folder does not
+/// exist or something else has its name.
+pub(super) fn writable(argument: &str, path: &Path) -> Result<PathBuf> {
+    resolve(path).with_context(|| argument.to_owned())
+}
+
 fn resolve(path: &Path) -> Result<PathBuf> {
     match path.metadata() {
         Ok(found) => {

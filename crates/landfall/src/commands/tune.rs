@@ -1,37 +1,43 @@
 //! `landfall tune`: measure how each step runs fastest here, and keep it in the package.
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use landfall_package::PackageBuilder;
-use landfall_runtime::{Candidate, Choice, Model, Options, Tuned, TunedStep, Tuning, tune};
+use landfall_package::{Package, PackageBuilder};
+use landfall_runtime::{Candidate, Model, Options, TuneCase, TunedCase, TunedStep, Tuning, tune};
 use landfall_tensor::{Precision, Shape, Tensor};
 use serde::Serialize;
 
 use super::Failure;
 use super::arguments::{positive, precision, seconds, threads};
 use super::output::print;
-use super::paths::Paths;
+use super::paths::writable;
 use super::table::Table;
 use crate::engine::{self, EngineOptions, FileKind, Opened};
+use crate::machine::cores;
 use crate::sample::{self, Extents, is_length, parse_extent};
 
 const EXAMPLES: &str = "\
 Examples:
-  landfall tune resnet50.landfall --threads 2
-      measures batches of 1 and 8 and keeps what is fastest in the package
+  landfall tune resnet50.landfall --threads 1 --threads 2
+      measures batches of 1 and 8 on one and two threads and keeps what is fastest in the package
   landfall tune minilm.landfall --batch 1 --seq-len 16 --seq-len 128 -o tuned.landfall
   landfall tune model.onnx --explain
       shows what was measured; an .onnx file has no place to keep it
 
 Every distinct step (operator, attributes, shapes) is measured inside whole runs with each of its
-algorithms and with fewer threads. What is faster than the cost model's own choice is kept for this
-kind of processor, number of threads and precision, beside what was kept for others; loading uses
-what fits. Other shapes than those measured are left to the cost model.";
+algorithms and with fewer threads. Algorithms round differently, so a step gets one for all batches
+and numbers of threads, the fastest on the mean of what was measured: answers depend on neither.
+Threads are chosen for each set of shapes measured; others are left to the cost model.
+
+What is faster than the cost model's own choice is kept for this kind of processor and precision, in
+place of what an earlier run kept for them and beside what was kept for others; loading uses what
+fits. A choice that this version does not know is left to the cost model.";
 
 /// Batches that are measured unless told.
 const DEFAULT_BATCHES: [usize; 2] = [1, 8];
@@ -56,14 +62,15 @@ pub(super) struct TuneArguments {
     /// Extent of a free axis by name; repeatable
     #[arg(long, value_name = "AXIS=N", value_parser = parse_extent)]
     shape: Vec<(String, usize)>,
-    /// Threads of one run; 0 for one per core
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = threads)]
-    threads: usize,
+    /// Threads of one run; 0 for one per core; repeatable
+    #[arg(long, value_name = "N", default_value = "0", value_parser = threads)]
+    threads: Vec<usize>,
     /// Precision of matrix products and convolutions: f32 or bf16 [default: what the model's author
     /// declares, or f32]
     #[arg(long, value_name = "NAME", value_parser = precision)]
     precision: Option<Precision>,
-    /// How long to measure each set of shapes, about
+    /// How long to measure each set of shapes on each number of threads, about; every way is
+    /// measured three times at least
     #[arg(long, value_name = "S", default_value = "6", value_parser = seconds)]
     seconds: Duration,
     /// Show what was measured of every step
@@ -74,10 +81,11 @@ pub(super) struct TuneArguments {
     json: bool,
 }
 
-/// What was found for one set of shapes.
+/// What was found for one set of shapes on one number of threads.
 #[derive(Debug, Serialize)]
 struct Case {
     shapes: Vec<Vec<usize>>,
+    threads: usize,
     untuned_ms: f64,
     tuned_ms: f64,
     /// Distinct steps that differ from the cost model's choice.
@@ -106,7 +114,6 @@ struct Timed {
 struct Figures {
     model: String,
     cpu: String,
-    threads: usize,
     precision: &'static str,
     /// Where it was kept; absent if there was no place.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,45 +135,64 @@ pub(super) fn run(arguments: &TuneArguments) -> Result<(), Failure> {
 fn tuned(arguments: &TuneArguments) -> Result<Figures> {
     let name = arguments.model.display().to_string();
     ensure!(arguments.seconds > Duration::ZERO, "--seconds: expected above 0");
-    let kept_in = target(arguments)?;
-    let options = EngineOptions {
-        precision: arguments.precision,
-        ..EngineOptions::from_environment(arguments.threads)?
-    };
+    let target = target(arguments)?;
+    let mut options =
+        EngineOptions { precision: arguments.precision, ..EngineOptions::from_environment(0)? };
+    let threads = distinct(arguments.threads.iter().map(|&n| if n == 0 { cores() } else { n }));
+    options.threads = threads.iter().copied().max().unwrap_or(1);
     let opened = engine::open(&arguments.model, &options)?;
     let runtime = options.declared_runtime(&opened.serving);
-    let precision = runtime.precision;
-    let (mut tuning, mut cases, mut all_shapes) = (Tuning::default(), Vec::new(), Vec::new());
-    for extents in all_extents(arguments, &opened.model).with_context(|| name.clone())? {
-        let signature = opened.model.signature();
-        let inputs = sample::inputs(signature, &extents, options.run_memory_bytes)?;
-        let begun = Instant::now();
-        let mut found = tune(&opened.model, &inputs, arguments.seconds, &|| begun.elapsed())
-            .with_context(|| name.clone())?;
-        let shapes: Vec<Shape> = inputs.iter().map(|input| input.shape().clone()).collect();
-        cases.push(case(&found, &shapes));
-        all_shapes.push(shapes);
-        // What an earlier set of shapes said of a step stays.
-        found.tuning.choices.append(&mut tuning.choices);
-        tuning = found.tuning;
-    }
-    let algorithms_refused = match &kept_in {
-        Some(output) => keep(opened, tuning, &all_shapes, &runtime, output)?,
+    let precision = runtime.precision.name();
+    let signature = opened.model.signature();
+    let sets = all_extents(arguments, &opened.model).with_context(|| name.clone())?;
+    let mut sets: Vec<Vec<Tensor>> = sets
+        .iter()
+        .map(|extents| sample::inputs(signature, extents, options.run_memory_bytes))
+        .collect::<Result<_>>()?;
+    // Extents that no axis takes make no difference.
+    sets.dedup_by_key(|inputs| shapes_of(inputs));
+    let with =
+        |threads| sets.iter().map(move |inputs| TuneCase { inputs: inputs.clone(), threads });
+    let measured: Vec<TuneCase> = threads.iter().copied().flat_map(with).collect();
+    let begun = Instant::now();
+    let found = tune(&opened.model, &measured, arguments.seconds, &|| begun.elapsed())
+        .with_context(|| name.clone())?;
+    let cases = measured.iter().zip(&found.cases).map(|(measured, found)| case(measured, found));
+    let cases = cases.collect();
+    let all_shapes: Vec<Vec<Shape>> = sets.iter().map(|inputs| shapes_of(inputs)).collect();
+    let algorithms_refused = match &target {
+        Some(target) => keep(opened, found.tuning, &all_shapes, &runtime, target)?,
         None => false,
     };
-    Ok(Figures {
-        model: name,
-        cpu: options.cpu.signature(),
-        threads: options.threads,
-        precision: precision.name(),
-        kept_in: kept_in.map(|path| path.display().to_string()),
-        algorithms_refused,
-        cases,
-    })
+    let kept_in = target.map(|target| target.path.display().to_string());
+    let cpu = options.cpu.signature();
+    Ok(Figures { model: name, cpu, precision, kept_in, algorithms_refused, cases })
+}
+
+fn shapes_of(inputs: &[Tensor]) -> Vec<Shape> {
+    inputs.iter().map(|input| input.shape().clone()).collect()
+}
+
+/// Each once, in the order given.
+fn distinct(given: impl Iterator<Item = usize>) -> Vec<usize> {
+    let mut distinct = Vec::new();
+    for one in given {
+        if !distinct.contains(&one) {
+            distinct.push(one);
+        }
+    }
+    distinct
+}
+
+/// Where the tuned package goes.
+struct Target {
+    path: PathBuf,
+    /// The package itself if that is where it goes, locked so that no other tuning of it is lost.
+    lock: Option<File>,
 }
 
 /// Where the tuned package goes, if the model is a package.
-fn target(arguments: &TuneArguments) -> Result<Option<PathBuf>> {
+fn target(arguments: &TuneArguments) -> Result<Option<Target>> {
     let TuneArguments { model, output, .. } = arguments;
     if FileKind::of(model)? == FileKind::Onnx {
         ensure!(
@@ -176,14 +202,30 @@ fn target(arguments: &TuneArguments) -> Result<Option<PathBuf>> {
         );
         return Ok(None);
     }
-    let Some(output) = output else { return Ok(Some(model.clone())) };
+    let path = output.as_ref().unwrap_or(model).clone();
     ensure!(
-        matches!(FileKind::of(output), Ok(FileKind::Package)),
+        matches!(FileKind::of(&path), Ok(FileKind::Package)),
         "--output: expected a file name that ends in .landfall, found '{}'",
-        output.display()
+        path.display()
     );
-    Paths::default().read("the package", model).write("--output", output)?;
-    Ok(Some(output.clone()))
+    let resolved = writable("--output", &path)?;
+    let in_place = model.canonicalize().is_ok_and(|model| model == resolved);
+    let lock = if in_place { Some(locked(model)?) } else { None };
+    Ok(Some(Target { path, lock }))
+}
+
+/// Locks a package that will be replaced.
+fn locked(path: &Path) -> Result<File> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => bail!(
+            "{}: another `landfall tune` is at work on it; wait for it, or write elsewhere with \
+             --output",
+            path.display()
+        ),
+        // Where files cannot be locked, `keep` still finds out if the package has changed.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
 }
 
 /// Every combination of the batches and lengths asked for.
@@ -205,7 +247,7 @@ fn all_extents(arguments: &TuneArguments, model: &Model) -> Result<Vec<Extents>>
     let given = |given: &[usize], default: &[usize], free: bool| match (given, free) {
         ([], true) => default.to_vec(),
         ([], false) => vec![1],
-        (given, _) => given.to_vec(),
+        (given, _) => distinct(given.iter().copied()),
     };
     let batches = given(&arguments.batch, &DEFAULT_BATCHES, has(&sample::is_rows));
     let lengths = given(
@@ -230,7 +272,7 @@ fn keep(
     mut tuning: Tuning,
     shapes: &[Vec<Shape>],
     runtime: &Options,
-    output: &Path,
+    target: &Target,
 ) -> Result<bool> {
     let Some(package) = &opened.package else { return Ok(false) };
     let mut builder = PackageBuilder::from_package(package)?;
@@ -251,20 +293,24 @@ fn keep(
     };
     let refused = engine::check_golden(&tuned, &golden).is_err();
     if refused {
-        tuning.choices.values_mut().for_each(|choice| choice.algorithm = None);
-        tuning.choices.retain(|_, choice| *choice != Choice::default());
+        tuning.algorithms.clear();
     } else if !builder.packed.is_empty() {
         builder.packed.extend(model.packed());
     }
-    let record = engine::record_of(&tuning, runtime);
+    let record = engine::record_of(tuning, runtime);
     builder.tuning.retain(|known| known.key() != record.key());
     builder.tuning.push(record);
     builder.tuning.sort_by(|a, b| a.key().cmp(&b.key()));
-    builder.write(output)?;
+    if target.lock.is_some() {
+        let now = Package::open(&target.path)?.digest();
+        let path = target.path.display();
+        ensure!(now == package.digest(), "{path}: it changed while it was measured; run again");
+    }
+    builder.write(&target.path)?;
     Ok(refused)
 }
 
-fn case(found: &Tuned, shapes: &[Shape]) -> Case {
+fn case(measured: &TuneCase, found: &TunedCase) -> Case {
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     let timed = |candidate: &Candidate| Timed {
         algorithm: candidate.algorithm,
@@ -278,21 +324,23 @@ fn case(found: &Tuned, shapes: &[Shape]) -> Case {
         chosen: step.chosen,
     };
     Case {
-        shapes: shapes.iter().map(|shape| shape.to_vec()).collect(),
+        shapes: measured.inputs.iter().map(|input| input.shape().to_vec()).collect(),
+        threads: measured.threads,
         untuned_ms: ms(found.untuned),
         tuned_ms: ms(found.tuned),
-        changed: found.tuning.choices.len(),
+        changed: found.steps.iter().filter(|step| step.chosen > 0).count(),
         steps: found.steps.iter().map(step).collect(),
     }
 }
 
 fn report(figures: &Figures, explain: bool) -> String {
-    let Figures { model, cpu, threads, precision, .. } = figures;
-    let plural = if *threads == 1 { "" } else { "s" };
-    let mut text = format!("{model}\n  {cpu}, {threads} thread{plural}, {precision}\n");
+    let Figures { model, cpu, precision, .. } = figures;
+    let mut text = format!("{model}\n  {cpu}, {precision}\n");
     for case in &figures.cases {
         let shapes: Vec<String> = case.shapes.iter().map(|shape| format!("{shape:?}")).collect();
-        let (shapes, steps) = (shapes.join(" "), case.steps.len());
+        let plural = if case.threads == 1 { "" } else { "s" };
+        let shapes = format!("{} on {} thread{plural}", shapes.join(" "), case.threads);
+        let steps = case.steps.len();
         let without = case.untuned_ms;
         text.push_str(&match case.changed {
             0 => format!("  {shapes}: {without:.4} ms; none of {steps} distinct steps changes\n"),

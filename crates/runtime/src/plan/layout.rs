@@ -120,7 +120,7 @@ impl Planner<'_> {
         for ((draft, (inputs, outputs)), dead_slots) in drafts {
             let Some(node) = self.graph.node(draft.id) else { continue };
             let name = node_error(self.graph, node, KernelError::Invalid(String::new())).node;
-            let Draft { work, threads, signature, .. } = draft;
+            let Draft { work, threads, identity, .. } = draft;
             let op = node.op.name();
             let scratch = draft.scratch.map_or_else(Span::default, |i| memory.spans[i].clone());
             steps.push(Step {
@@ -132,7 +132,7 @@ impl Planner<'_> {
                 scratch,
                 dead_slots,
                 threads,
-                signature,
+                identity,
             });
         }
         Plan {

@@ -16,9 +16,9 @@ use landfall_tensor::DType;
 
 use super::layout::with_rows;
 use super::{Place, Planner, Region, Work, bytes_of_fact, site};
-use crate::Kernel;
 use crate::lower::alike::rows_are_alike;
 use crate::lower::{Lowered, lower};
+use crate::{Kernel, StepIdentity};
 
 /// Bytes that the start of a step is worth: about a microsecond.
 const CALL_BYTES: usize = 16 << 10;
@@ -39,7 +39,7 @@ struct Traffic {
 /// A step for some rows of the batch.
 struct Sliced {
     kernel: Box<dyn Kernel>,
-    signature: String,
+    identity: Option<StepIdentity>,
 }
 
 impl Planner<'_> {
@@ -143,9 +143,8 @@ impl Planner<'_> {
         let site = site(node, &operands, &results, self.target);
         match lower(&site).ok()? {
             Lowered::Kernel(kernel) => {
-                let tuned = self.target.tuning.is_some();
-                let signature = if tuned { site.signature() } else { String::new() };
-                Some(Sliced { kernel, signature })
+                let identity = self.target.tuning.as_ref().map(|_| site.identity());
+                Some(Sliced { kernel, identity })
             }
             Lowered::Alias | Lowered::Dynamic(_) => None,
         }
@@ -153,7 +152,7 @@ impl Planner<'_> {
 
     fn form(&mut self, steps: Range<usize>, batch: usize, rows: usize, kernels: Vec<Sliced>) {
         let (index, slices) = (self.regions.len(), batch / rows);
-        for (step, Sliced { kernel, signature }) in steps.clone().zip(kernels) {
+        for (step, Sliced { kernel, identity }) in steps.clone().zip(kernels) {
             if let Some(old) = self.drafts[step].scratch.take() {
                 self.requests[old].bytes = 0;
             }
@@ -162,7 +161,7 @@ impl Planner<'_> {
             let draft = &mut self.drafts[step];
             (draft.work, draft.scratch, draft.region) =
                 (Work::Kernel(kernel), scratch, Some(index));
-            (draft.signature, draft.threads) = (signature, None);
+            (draft.identity, draft.threads) = (identity, None);
         }
         let scratch: Vec<usize> =
             self.drafts[steps.clone()].iter().filter_map(|draft| draft.scratch).collect();

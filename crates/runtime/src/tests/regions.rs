@@ -7,7 +7,7 @@ use std::time::Duration;
 use landfall_graph::text::parse;
 use landfall_tensor::{Precision, Shape, Tensor};
 
-use crate::{Choice, Model, Options, StepReport, Tuning, tune};
+use crate::{Model, Options, StepReport, TuneCase, Tuning, tune};
 
 /// An inverted residual followed by a 1×1 convolution, a pool and a mean.
 const BLOCK: &str = "graph \"g\" {
@@ -106,12 +106,14 @@ fn tuning_offers_steps_in_slices_no_threads_that_they_would_not_use() {
     let model = block(2);
     let time = AtomicU64::new(0);
     let clock = || Duration::from_micros(time.fetch_add(1, Ordering::Relaxed));
-    let found = tune(&model, &[values([4, 56, 56, 16], 9)], Duration::from_millis(1), &clock);
-    let found = found.unwrap();
-    let report = model.tuned(Arc::default()).unwrap().report(&[Shape::from([4, 56, 56, 16])]);
+    let case = TuneCase { inputs: vec![values([4, 56, 56, 16], 9)], threads: 2 };
+    let found = tune(&model, &[case], Duration::from_millis(1), &clock).unwrap();
+    let report = model.tuned(Arc::default(), 2).unwrap().report(&[Shape::from([4, 56, 56, 16])]);
     let mut seen = [false; 2];
     for step in report.unwrap().steps {
-        let tuned = found.steps.iter().find(|tuned| tuned.signature == step.signature).unwrap();
+        let signature = step.identity.unwrap().signature;
+        let mut steps = found.cases[0].steps.iter();
+        let tuned = steps.find(|tuned| tuned.signature == signature).unwrap();
         let fewer = tuned.candidates.iter().any(|candidate| candidate.threads < 2);
         assert_eq!(fewer, step.slices == 1, "{}", step.node);
         seen[usize::from(step.slices > 1)] = true;
@@ -123,15 +125,14 @@ fn tuning_offers_steps_in_slices_no_threads_that_they_would_not_use() {
 fn another_algorithm_merges_no_other_steps() {
     let model = block_in(Precision::Bf16, 1);
     let steps = |tuning: Tuning| {
-        let tuned = model.tuned(Arc::new(tuning)).unwrap();
+        let tuned = model.tuned(Arc::new(tuning), 1).unwrap();
         tuned.report(&[Shape::from([1, 56, 56, 16])]).unwrap().steps
     };
     let default = steps(Tuning::default());
-    let forced = default.iter().filter(|step| step.algorithms.is_some()).map(|step| {
-        let algorithm = Some("gemm".to_owned());
-        (step.signature.clone(), Choice { algorithm, threads: None })
-    });
-    let forced = steps(Tuning { choices: forced.collect() });
+    let several = default.iter().filter(|step| step.algorithms.is_some());
+    let kinds = several.map(|step| step.identity.clone().unwrap().kind);
+    let algorithms = kinds.map(|kind| (kind, "gemm".to_owned())).collect();
+    let forced = steps(Tuning { algorithms, ..Tuning::default() });
     let names = |steps: &[StepReport]| -> Vec<&str> {
         steps.iter().map(|step| step.kernel.kernel).collect()
     };

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use landfall_graph::{DimSpec, Graph, Origin, TensorSpec, cost, infer};
 use landfall_onnx::{ImportError, Metadata};
-use landfall_package::Package;
+use landfall_package::{Package, TuningRecord};
 use landfall_runtime::{CompileError, Model, NodeError, Options, RunError};
 use landfall_tensor::Shape;
 use serde::Serialize;
@@ -184,6 +184,10 @@ impl Inspection {
         self.metadata.insert("description".to_owned(), manifest.model.description.clone());
         self.metadata.insert("tool".to_owned(), manifest.provenance.tool.clone());
         self.metadata.insert("digest".to_owned(), package.digest().to_string());
+        let tuned: Vec<String> = manifest.tuning.iter().map(tuned_for).collect();
+        if !tuned.is_empty() {
+            self.metadata.insert("tuned for".to_owned(), tuned.join("; "));
+        }
         Ok((options.package_runtime(&package), graph))
     }
 
@@ -248,6 +252,18 @@ fn unsupported(node: NodeError) -> Unsupported {
 /// A reason that belongs to no node.
 fn anonymous(reason: String) -> Unsupported {
     Unsupported { name: String::new(), operator: String::new(), reason }
+}
+
+/// What a package's tuning holds for, in words.
+fn tuned_for(record: &TuningRecord) -> String {
+    let threads: Vec<String> = record.threads.keys().map(|threads| threads.to_string()).collect();
+    let limits = match threads.as_slice() {
+        [] => String::new(),
+        _ => format!(", limits of steps in runs on {} threads", threads.join(" and ")),
+    };
+    let (cpu, precision) = (&record.cpu, record.precision.0.name());
+    let algorithms = record.algorithms.len();
+    format!("{cpu} in {precision} ({algorithms} algorithms{limits})")
 }
 
 fn specs(specs: &[TensorSpec]) -> Vec<Spec> {
