@@ -1,4 +1,5 @@
-//! Cache sizes, read once from CPUID; blocking of matrix products is computed from them.
+//! Cache sizes, read once from CPUID, or from what Linux tells of a core on AArch64; blocking of
+//! matrix products is computed from them.
 
 use std::sync::OnceLock;
 
@@ -54,7 +55,40 @@ fn read() -> CacheSizes {
     sizes
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+/// What Linux tells of the first core. Cores of other kinds may have more or less.
+#[cfg(target_arch = "aarch64")]
+fn read() -> CacheSizes {
+    let mut sizes = DEFAULT;
+    for index in 0..8 {
+        let text = |name: &str| {
+            let path = format!("/sys/devices/system/cpu/cpu0/cache/index{index}/{name}");
+            std::fs::read_to_string(path).ok()
+        };
+        let (Some(level), Some(kind), Some(size)) = (text("level"), text("type"), text("size"))
+        else {
+            continue;
+        };
+        let Some(bytes) = parse_size(size.trim()) else { continue };
+        match (level.trim(), kind.trim()) {
+            ("1", "Data" | "Unified") => sizes.l1_bytes = bytes,
+            ("2", "Data" | "Unified") => sizes.l2_bytes = bytes,
+            _ => {}
+        }
+    }
+    sizes
+}
+
+/// Bytes of `64K` or `1M`; `None` if there are none or it is neither.
+#[cfg(any(test, target_arch = "aarch64"))]
+fn parse_size(text: &str) -> Option<usize> {
+    let (digits, unit) = match text.strip_suffix('K') {
+        Some(digits) => (digits, 1 << 10),
+        None => (text.strip_suffix('M')?, 1 << 20),
+    };
+    digits.parse().ok().filter(|&n: &usize| n > 0)?.checked_mul(unit)
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn read() -> CacheSizes {
     DEFAULT
 }
@@ -62,6 +96,15 @@ fn read() -> CacheSizes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        assert_eq!(parse_size("64K"), Some(65_536));
+        assert_eq!(parse_size("2M"), Some(2 << 20));
+        for text in ["", "K", "0K", "64", "-1K", "99999999999999999999K"] {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn sizes_are_plausible() {

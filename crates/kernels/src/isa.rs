@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use crate::CacheSizes;
 
-/// Instruction set levels, each including the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Instruction set levels of x86-64 and of AArch64; [`Isa::includes`] says which contain which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Isa {
     /// Scalar code, the slow twin of every kernel.
     Reference,
@@ -17,13 +17,22 @@ pub enum Isa {
     Avx512,
     /// AVX-512 with VNNI (8-bit dot products).
     Vnni,
+    /// Advanced SIMD, which every AArch64 processor has.
+    Neon,
+    /// Advanced SIMD with 8-bit dot products of equal signs (FEAT_DotProd).
+    Dotprod,
+    /// Advanced SIMD with 8-bit dot products of mixed signs too (FEAT_I8MM).
+    I8mm,
 }
 
 /// Why an instruction set cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum IsaError {
     /// The name is not one of ours.
-    #[error("unknown instruction set `{name}`: expected reference, avx2, avx512, vnni or amx")]
+    #[error(
+        "unknown instruction set `{name}`: expected reference, avx2, avx512, vnni, amx, neon, \
+         dotprod or i8mm"
+    )]
     Unknown {
         /// The name as given.
         name: String,
@@ -47,8 +56,21 @@ pub enum IsaError {
 }
 
 impl Isa {
-    /// All levels, lowest first.
-    pub const ALL: [Isa; 4] = [Isa::Reference, Isa::Avx2, Isa::Avx512, Isa::Vnni];
+    /// All levels, those of one architecture lowest first.
+    pub const ALL: [Isa; 7] =
+        [Isa::Reference, Isa::Avx2, Isa::Avx512, Isa::Vnni, Isa::Neon, Isa::Dotprod, Isa::I8mm];
+
+    /// Whether a processor of this level has all instructions of `other`.
+    pub fn includes(self, other: Isa) -> bool {
+        match other {
+            Isa::Reference => true,
+            Isa::Avx2 => matches!(self, Isa::Avx2 | Isa::Avx512 | Isa::Vnni),
+            Isa::Avx512 => matches!(self, Isa::Avx512 | Isa::Vnni),
+            Isa::Neon => matches!(self, Isa::Neon | Isa::Dotprod | Isa::I8mm),
+            Isa::Dotprod => matches!(self, Isa::Dotprod | Isa::I8mm),
+            Isa::Vnni | Isa::I8mm => self == other,
+        }
+    }
 
     /// The level's name, as `LANDFALL_ISA` spells it.
     pub fn name(self) -> &'static str {
@@ -57,6 +79,9 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
             Isa::Vnni => "vnni",
+            Isa::Neon => "neon",
+            Isa::Dotprod => "dotprod",
+            Isa::I8mm => "i8mm",
         }
     }
 
@@ -122,7 +147,8 @@ impl Cpu {
 
     /// What measurements on this processor hold for: its maker, family, model and stepping, the
     /// level in use with what is beside it, and the cache sizes, such as
-    /// `AuthenticAMD-25-17-1-vnni-bf16-32K-1024K`.
+    /// `AuthenticAMD-25-17-1-vnni-bf16-32K-1024K`; on AArch64 the identification register stands
+    /// for the first four, if the system shows it.
     pub fn signature(self) -> String {
         let (processor, CacheSizes { l1_bytes, l2_bytes }) = (processor(), self.caches);
         let beside = [(self.avx_vnni, "-avxvnni"), (self.bf16, "-bf16")];
@@ -141,8 +167,8 @@ impl Cpu {
     }
 
     fn proved(isa: Isa) -> Cpu {
-        let avx_vnni = isa >= Isa::Avx2 && has_avx_vnni();
-        let bf16 = isa >= Isa::Vnni && has_avx512_bf16();
+        let avx_vnni = isa.includes(Isa::Avx2) && has_avx_vnni();
+        let bf16 = isa.includes(Isa::Vnni) && has_avx512_bf16();
         Cpu { isa, avx_vnni, bf16, caches: CacheSizes::detect() }
     }
 }
@@ -161,7 +187,19 @@ fn processor() -> String {
     format!("{maker}-{family}-{model}-{stepping}")
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+/// Implementer, variant, part and revision of the first core, as MIDR_EL1 encodes them, from where
+/// Linux shows that register.
+#[cfg(target_arch = "aarch64")]
+fn processor() -> String {
+    let path = "/sys/devices/system/cpu/cpu0/regs/identification/midr_el1";
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    match u32::from_str_radix(text.trim().trim_start_matches("0x"), 16) {
+        Ok(midr) => format!("aarch64-{midr:08x}"),
+        Err(_) => "aarch64".to_owned(),
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn processor() -> String {
     std::env::consts::ARCH.to_owned()
 }
@@ -171,22 +209,45 @@ fn missing_features(isa: Isa) -> Vec<&'static str> {
     use std::arch::is_x86_feature_detected as has;
 
     let mut features = Vec::new();
-    if isa >= Isa::Avx2 {
+    if isa.includes(Isa::Neon) {
+        features.push(("an AArch64 processor", false));
+    }
+    if isa.includes(Isa::Avx2) {
         features.extend([("avx2", has!("avx2")), ("fma", has!("fma"))]);
     }
-    if isa >= Isa::Avx512 {
+    if isa.includes(Isa::Avx512) {
         features.extend([("avx512f", has!("avx512f")), ("avx512bw", has!("avx512bw"))]);
         features.extend([("avx512vl", has!("avx512vl")), ("avx512dq", has!("avx512dq"))]);
     }
-    if isa >= Isa::Vnni {
+    if isa.includes(Isa::Vnni) {
         features.push(("avx512vnni", has!("avx512vnni")));
     }
     features.into_iter().filter(|(_, present)| !present).map(|(name, _)| name).collect()
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
 fn missing_features(isa: Isa) -> Vec<&'static str> {
-    if isa == Isa::Reference { Vec::new() } else { vec!["an x86-64 processor"] }
+    use std::arch::is_aarch64_feature_detected as has;
+
+    let mut features = Vec::new();
+    if isa.includes(Isa::Avx2) {
+        features.push(("an x86-64 processor", false));
+    }
+    if isa.includes(Isa::Neon) {
+        features.push(("neon", has!("neon")));
+    }
+    if isa.includes(Isa::Dotprod) {
+        features.push(("dotprod", has!("dotprod")));
+    }
+    if isa.includes(Isa::I8mm) {
+        features.push(("i8mm", has!("i8mm")));
+    }
+    features.into_iter().filter(|(_, present)| !present).map(|(name, _)| name).collect()
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn missing_features(isa: Isa) -> Vec<&'static str> {
+    if isa == Isa::Reference { Vec::new() } else { vec!["an x86-64 or AArch64 processor"] }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -215,7 +276,12 @@ mod tests {
 
     #[test]
     fn levels_are_ordered_and_named() {
-        assert!(Isa::ALL.is_sorted());
+        for (i, isa) in Isa::ALL.into_iter().enumerate() {
+            assert!(isa.includes(isa) && isa.includes(Isa::Reference));
+            assert!(Isa::ALL[..i].iter().all(|lower| !lower.includes(isa)), "{isa} is not higher");
+        }
+        assert!(Isa::Vnni.includes(Isa::Avx2) && Isa::I8mm.includes(Isa::Neon));
+        assert!(!Isa::Vnni.includes(Isa::Neon) && !Isa::I8mm.includes(Isa::Avx2));
         assert_eq!(Isa::from_name("reference"), Ok(Isa::Reference));
         let error = Isa::from_name("sse9").unwrap_err().to_string();
         assert!(error.contains("sse9") && error.contains("avx2"), "{error}");
@@ -236,9 +302,9 @@ mod tests {
         let best = Cpu::detect().isa();
         for isa in Isa::ALL {
             match Cpu::with_isa(isa) {
-                Ok(cpu) => assert!(cpu.isa() == isa && isa <= best),
+                Ok(cpu) => assert!(cpu.isa() == isa && best.includes(isa)),
                 Err(error) => {
-                    assert!(isa > best && !missing_features(isa).is_empty(), "{error}");
+                    assert!(!best.includes(isa) && !missing_features(isa).is_empty(), "{error}");
                 }
             }
         }

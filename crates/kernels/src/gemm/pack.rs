@@ -1,7 +1,7 @@
 //! The packed right-hand operand: panels of 16 columns, `[N/16][K][16]`, zero padded.
 //!
-//! Both AVX2 (two vectors a panel) and AVX-512 (one vector a panel) read it as it is, so a package
-//! can hold weights packed and nothing is repacked at load.
+//! AVX2 and NEON (two vectors a panel) and AVX-512 (one vector a panel) read it as it is, so a
+//! package can hold weights packed and nothing is repacked at load.
 
 use crate::Cpu;
 use crate::permute::transpose_block;

@@ -3,6 +3,8 @@
 use crate::Cpu;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Avx2;
+#[cfg(target_arch = "aarch64")]
+use crate::simd::Neon;
 
 /// `to[c][r] = from[r][c]` for `rows` × `columns` elements; both come with the distance of rows.
 ///
@@ -29,6 +31,20 @@ pub(crate) unsafe fn transpose_block<T: Copy>(
             && let Some(token) = Avx2::prove(cpu)
         {
             return x86::zip_three_bytes(token, columns, (from.cast(), from_stride), to.cast());
+        }
+        #[cfg(target_arch = "aarch64")]
+        if size_of::<T>() == 4
+            && let Some(token) = Neon::prove(cpu)
+        {
+            let (from, to) = ((from.cast(), from_stride), (to.cast(), to_stride));
+            return aarch64::transpose_words(token, (rows, columns), from, to);
+        }
+        #[cfg(target_arch = "aarch64")]
+        if size_of::<T>() == 1
+            && (rows, to_stride) == (3, 3)
+            && let Some(token) = Neon::prove(cpu)
+        {
+            return aarch64::zip_three_bytes(token, columns, (from.cast(), from_stride), to.cast());
         }
         let _ = cpu;
         transpose_scalar((0..rows, 0..columns), (from, from_stride), (to, to_stride));
@@ -223,6 +239,77 @@ mod x86 {
                 _mm256_storeu_ps(to.add(i * to_stride), low);
                 _mm256_storeu_ps(to.add((i + 4) * to_stride), high);
             }
+        }
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64 {
+    use std::arch::aarch64::*;
+    use std::array::from_fn;
+
+    use super::*;
+
+    /// Three rows of bytes side by side: an image's planes.
+    ///
+    /// # Safety
+    /// As [`transpose_block`], for three rows and results that lie together.
+    pub(super) unsafe fn zip_three_bytes(
+        _: Neon,
+        columns: usize,
+        (from, stride): (*const u8, usize),
+        to: *mut u8,
+    ) {
+        let whole = columns & !15;
+        // SAFETY: the token proves the instructions; the rest is the caller's promise.
+        unsafe {
+            for column in (0..whole).step_by(16) {
+                let [a, b, c]: [uint8x16_t; 3] =
+                    from_fn(|i| vld1q_u8(from.add(i * stride + column)));
+                vst3q_u8(to.add(column * 3), uint8x16x3_t(a, b, c));
+            }
+            transpose_scalar((0..3, whole..columns), (from, stride), (to, 3));
+        }
+    }
+
+    /// # Safety
+    /// As [`transpose_block`].
+    pub(super) unsafe fn transpose_words(
+        _: Neon,
+        (rows, columns): (usize, usize),
+        (from, from_stride): (*const f32, usize),
+        (to, to_stride): (*mut f32, usize),
+    ) {
+        let (whole_rows, whole_columns) = (rows & !3, columns & !3);
+        // SAFETY: the token proves the instructions; the rest is the caller's promise.
+        unsafe {
+            for column in (0..whole_columns).step_by(4) {
+                for row in (0..whole_rows).step_by(4) {
+                    let from = from.add(row * from_stride + column);
+                    four(from, from_stride, to.add(column * to_stride + row), to_stride);
+                }
+            }
+            let (from, to) = ((from, from_stride), (to, to_stride));
+            transpose_scalar((whole_rows..rows, 0..whole_columns), from, to);
+            transpose_scalar((0..rows, whole_columns..columns), from, to);
+        }
+    }
+
+    /// Four rows of four.
+    ///
+    /// # Safety
+    /// As [`transpose_block`]; Advanced SIMD exists.
+    #[inline(always)]
+    unsafe fn four(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
+        // SAFETY: by the caller's promise.
+        unsafe {
+            let [a, b, c, d]: [float32x4_t; 4] = from_fn(|i| vld1q_f32(from.add(i * from_stride)));
+            let (ac, bd) = (vzip1q_f32(a, c), vzip1q_f32(b, d));
+            vst1q_f32(to, vzip1q_f32(ac, bd));
+            vst1q_f32(to.add(to_stride), vzip2q_f32(ac, bd));
+            let (ac, bd) = (vzip2q_f32(a, c), vzip2q_f32(b, d));
+            vst1q_f32(to.add(2 * to_stride), vzip1q_f32(ac, bd));
+            vst1q_f32(to.add(3 * to_stride), vzip2q_f32(ac, bd));
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::gemm::PANEL;
 pub(crate) type Block = [i32; PANEL];
 
 /// Numbers of this size are whole, and a sum with it is rounded to a whole number.
-#[cfg(any(test, target_arch = "x86_64"))]
+#[cfg(any(test, target_arch = "x86_64", target_arch = "aarch64"))]
 pub(super) const WHOLE: f64 = 1.5 * (1u64 << 52) as f64;
 
 /// Scales of 16 columns, each below 1: the same numbers twice.

@@ -49,7 +49,8 @@ pub(crate) fn run(exec: Exec<'_>, product: &Product<'_>) {
         let rows = parallel::share(m, grid.row_parts, part / grid.panel_parts);
         let panels = parallel::share(panels, grid.panel_parts, part % grid.panel_parts);
         let caches = exec.cpu.caches();
-        let part = Part { product, rows, panels, caches, row_sums, cpu: exec.cpu };
+        let left_signed = false;
+        let part = Part { product, left_signed, rows, panels, caches, row_sums, cpu: exec.cpu };
         if !part.rows.is_empty() && !part.panels.is_empty() {
             part.run();
         }
@@ -59,6 +60,8 @@ pub(crate) fn run(exec: Exec<'_>, product: &Product<'_>) {
 /// A rectangle of the output.
 pub(crate) struct Part<'a> {
     pub(crate) product: &'a Product<'a>,
+    /// Whether the rows' bytes are multiplied as signed ones.
+    pub(crate) left_signed: bool,
     pub(crate) rows: Range<usize>,
     pub(crate) panels: Range<usize>,
     pub(crate) caches: CacheSizes,
@@ -73,12 +76,12 @@ impl Part<'_> {
         }
     }
 
-    /// What turns the rows' bytes unsigned.
+    /// What turns the rows' bytes into those that are multiplied.
     pub(crate) fn flip(&self) -> u8 {
-        if self.product.signed { 0x80 } else { 0 }
+        if self.product.signed != self.left_signed { 0x80 } else { 0 }
     }
 
-    /// Sums of the unsigned bytes of the tile's rows.
+    /// Sums of the tile's rows, their bytes as they are multiplied.
     pub(crate) fn sum_rows(&self, table: &RowTable, rows: usize, sums: &mut [i32; 12]) {
         let flip = self.flip();
         for (row, sum) in sums.iter_mut().enumerate().take(rows) {
@@ -88,7 +91,10 @@ impl Part<'_> {
                     // SAFETY: the segment is readable by the `RowSource` contract.
                     let bytes =
                         unsafe { std::slice::from_raw_parts(table.start(segment, row), len) };
-                    bytes.iter().map(|&b| i32::from(b ^ flip)).sum::<i32>()
+                    match self.left_signed {
+                        true => bytes.iter().map(|&b| i32::from((b ^ flip) as i8)).sum::<i32>(),
+                        false => bytes.iter().map(|&b| i32::from(b ^ flip)).sum::<i32>(),
+                    }
                 })
                 .sum();
         }
@@ -108,6 +114,16 @@ impl Part<'_> {
 
 impl DotOp for &Part<'_> {
     fn eval<D: Dot>(self, d: D) {
+        let finish = self.product.finish.with_left(D::LEFT_SIGNED);
+        let product = Product { finish, ..*self.product };
+        let (rows, panels) = (self.rows.clone(), self.panels.clone());
+        let left_signed = D::LEFT_SIGNED;
+        Part { product: &product, left_signed, rows, panels, ..*self }.run_blocks(d);
+    }
+}
+
+impl Part<'_> {
+    fn run_blocks<D: Dot>(&self, d: D) {
         let k = self.product.rows.depth();
         let panels_max = (self.caches.l2_bytes / 2 / (k * PANEL).max(1)).max(2) & !1;
         let row_bytes = k / GROUP * D::ROW_BYTES;

@@ -118,7 +118,8 @@ unsafe impl Sync for Output<'_> {}
 pub(crate) struct Finish<'a> {
     /// Sums of the stored right columns, whole panels of them.
     pub(crate) column_sums: &'a [i32],
-    /// Zero point of the left operand once its bytes are unsigned.
+    /// Zero point of the left operand once its bytes are unsigned; or signed: see
+    /// [`Finish::with_left`].
     pub(crate) left_zero: i32,
     /// Depth, padding included.
     pub(crate) depth: i32,
@@ -160,6 +161,12 @@ pub(crate) struct Columns {
 }
 
 impl Finish<'_> {
+    /// The same where left elements are multiplied and summed as signed bytes, which are 128 less
+    /// than unsigned ones, if `signed`.
+    pub(super) fn with_left(self, signed: bool) -> Self {
+        Finish { left_zero: self.left_zero - if signed { 128 } else { 0 }, ..self }
+    }
+
     /// Whether sums of the left rows are needed: some right zero point does not vanish.
     pub(crate) fn needs_row_sums(&self) -> bool {
         let zeros = self.right_zeros;
@@ -274,7 +281,7 @@ pub(crate) struct RowSums<'a> {
     pub(crate) sums: &'a [i32],
     pub(crate) stride: usize,
     pub(crate) rows: usize,
-    /// Sum of each row's unsigned left elements, or nothing if not needed.
+    /// Sum of each row's left elements as they are multiplied, or nothing if not needed.
     pub(crate) left: &'a [i32],
 }
 
@@ -309,7 +316,7 @@ pub(super) struct FinishTile<'a> {
     /// Multiple of 16.
     pub(super) stride: usize,
     pub(super) first_row: usize,
-    /// Sum of each row's unsigned bytes, or nothing if not needed.
+    /// Sum of each row's left elements as they are multiplied, or nothing if not needed.
     pub(super) row_sums: &'a [i32],
     pub(super) rows: usize,
     pub(super) col: usize,

@@ -7,7 +7,10 @@ use super::narrow::Quad;
 
 /// Vectors of bytes interleaved into four taps for each 32-bit lane.
 pub(crate) trait Taps: Quad {
-    /// Four unsigned elements in each lane.
+    /// Whether left elements are taken for signed bytes: those that are unsigned to the others,
+    /// less 128.
+    const LEFT_SIGNED: bool = false;
+    /// Four unsigned elements in each lane, or signed ones if `LEFT_SIGNED`.
     type Left: Copy;
     /// Four signed elements in each lane.
     type Right: Copy;

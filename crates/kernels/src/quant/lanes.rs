@@ -1,5 +1,6 @@
 //! Dot products of four unsigned by four signed bytes, added to 32-bit lanes, per instruction set.
-//! All are exact: AVX2 widens to 16 bits, since its byte product saturates.
+//! All are exact: AVX2 widens to 16 bits, since its byte product saturates. Those of AArch64 are in
+//! `neon`.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
@@ -12,8 +13,12 @@ use super::blocks::{Pair, Single};
 use super::interleave::Taps;
 #[cfg(target_arch = "x86_64")]
 use super::narrow::Quad;
+#[cfg(target_arch = "aarch64")]
+use super::neon::{Dotprod, I8mm};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Avx2;
+#[cfg(target_arch = "aarch64")]
+use crate::simd::Neon;
 use crate::{Cpu, Isa};
 
 /// A computation generic over the instruction set.
@@ -37,8 +42,8 @@ pub(crate) trait Dot: Taps {
     fn run<O: DotOp>(self, op: O);
     /// Bytes that four elements of a row take once prepared.
     const ROW_BYTES: usize;
-    /// Makes unsigned elements of four bytes, flipped by `flip`, in the form that `row` reads: the
-    /// same bytes if `ROW_BYTES` is 4.
+    /// Makes elements as [`Taps::LEFT_SIGNED`] says of four bytes, flipped by `flip`, in the form
+    /// that `row` reads: the same bytes if `ROW_BYTES` is 4.
     ///
     /// # Safety
     /// `len`, a multiple of 4, bytes are readable at `from`, `len / 4 * ROW_BYTES` writable at
@@ -59,12 +64,12 @@ pub(crate) trait Dot: Taps {
     fn half(self) -> Self::Half;
 }
 
-/// Prepares a row that is read as it is, but unsigned.
+/// Prepares a row that is read as it is, but flipped.
 ///
 /// # Safety
 /// `len` bytes are readable at `from` and writable at `to`.
 #[inline(always)]
-unsafe fn flip_bytes(from: *const u8, len: usize, flip: u8, to: *mut u8) {
+pub(super) unsafe fn flip_bytes(from: *const u8, len: usize, flip: u8, to: *mut u8) {
     // SAFETY: by the caller's promise; the row and its copy are distinct.
     let (from, to) =
         unsafe { (std::slice::from_raw_parts(from, len), std::slice::from_raw_parts_mut(to, len)) };
@@ -94,6 +99,21 @@ pub(crate) fn dispatch<O: DotOp>(cpu: Cpu, op: O) -> bool {
             return true;
         }
         if let Some(d) = Avx2::prove(cpu) {
+            d.run(op);
+            return true;
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        if let Some(d) = I8mm::prove(cpu) {
+            d.run(op);
+            return true;
+        }
+        if let Some(d) = Dotprod::prove(cpu) {
+            d.run(op);
+            return true;
+        }
+        if let Some(d) = Neon::prove(cpu) {
             d.run(op);
             return true;
         }
@@ -327,7 +347,7 @@ mod x86 {
 
     impl Avx512Vnni {
         pub(crate) fn prove(cpu: Cpu) -> Option<Avx512Vnni> {
-            (cpu.isa() >= Isa::Vnni).then_some(Avx512Vnni(()))
+            cpu.isa().includes(Isa::Vnni).then_some(Avx512Vnni(()))
         }
     }
 

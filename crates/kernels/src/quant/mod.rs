@@ -14,6 +14,8 @@ mod lanes;
 mod linear;
 mod narrow;
 mod nbits;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod pack;
 mod reference;
 mod spread;

@@ -16,11 +16,11 @@ use super::blocks::WHOLE;
 /// Zero point and bounds of bytes, all raised by `flip` so that they are unsigned.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    zero: i16,
-    low: u8,
-    high: u8,
+    pub(super) zero: i16,
+    pub(super) low: u8,
+    pub(super) high: u8,
     /// 0 for unsigned bytes, 0x80 for signed ones: what takes the raising back.
-    flip: u8,
+    pub(super) flip: u8,
 }
 
 impl Limits {

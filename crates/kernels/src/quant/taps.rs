@@ -224,10 +224,11 @@ impl TapLines<'_> {
             scales: [0.0; CHANNELS_MAX],
             limits: self.bytes.limits,
         };
+        let finish = self.finish.with_left(D::LEFT_SIGNED);
         let mut base = [0; CHANNELS_MAX];
         for (block, base) in base.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
             if block * PANEL < count {
-                *base = self.finish.columns(first + block * PANEL).base;
+                *base = finish.columns(first + block * PANEL).base;
             }
         }
         for i in 0..4 * D::LANES {
@@ -351,11 +352,12 @@ impl TapLines<'_> {
     /// Four left vectors are writable at `to`.
     #[inline(always)]
     unsafe fn interleave<D: Taps>(&self, d: D, rows: &[Row<'_>; GROUP], i: usize, to: *mut u8) {
+        let flip = if D::LEFT_SIGNED { self.flip ^ 0x80 } else { self.flip };
         let bytes = [
-            d.flip(rows[0].load(d, i), self.flip),
-            d.flip(rows[1].load(d, i), self.flip),
-            d.flip(rows[2].load(d, i), self.flip),
-            d.flip(rows[3].load(d, i), self.flip),
+            d.flip(rows[0].load(d, i), flip),
+            d.flip(rows[1].load(d, i), flip),
+            d.flip(rows[2].load(d, i), flip),
+            d.flip(rows[3].load(d, i), flip),
         ];
         let taps = d.interleave(bytes);
         // SAFETY: by the caller's promise.

@@ -228,7 +228,8 @@ proptest! {
             let panels = 0..n.div_ceil(PANEL);
             let cpu = Cpu::detect();
             let (rows, caches) = (0..m, crate::CacheSizes { l1_bytes: 8192, l2_bytes: 16384 });
-            let part = drive::Part { product: &product, rows, panels, caches, row_sums, cpu };
+            let (product, left_signed) = (&product, false);
+            let part = drive::Part { product, left_signed, rows, panels, caches, row_sums, cpu };
             if m > 0 {
                 lanes::Dot::run(Portable, &part);
             }

@@ -11,7 +11,7 @@ pub(crate) struct Avx2(());
 
 impl Avx2 {
     pub(crate) fn prove(cpu: Cpu) -> Option<Avx2> {
-        (cpu.isa() >= Isa::Avx2).then_some(Avx2(()))
+        cpu.isa().includes(Isa::Avx2).then_some(Avx2(()))
     }
 }
 

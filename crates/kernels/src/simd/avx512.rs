@@ -11,7 +11,7 @@ pub(crate) struct Avx512(());
 
 impl Avx512 {
     pub(crate) fn prove(cpu: Cpu) -> Option<Avx512> {
-        (cpu.isa() >= Isa::Avx512).then_some(Avx512(()))
+        cpu.isa().includes(Isa::Avx512).then_some(Avx512(()))
     }
 }
 

@@ -9,6 +9,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 #[cfg(test)]
 mod portable;
 
@@ -16,6 +18,8 @@ mod portable;
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
 #[cfg(test)]
 pub(crate) use portable::Portable;
 
@@ -66,7 +70,14 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
             use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
             _mm_prefetch::<_MM_HINT_T1>(p.cast());
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        unsafe {
+            std::arch::asm!(
+                "prfm pldl2keep, [{}]", in(reg) p, options(nostack, preserves_flags, readonly)
+            );
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let _ = p;
     }
 
@@ -183,7 +194,9 @@ pub(crate) fn dispatch<O: SimdOp>(cpu: Cpu, op: O) -> Option<O::Output> {
         Isa::Avx2 => Some(Avx2::prove(cpu)?.run(op)),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 | Isa::Vnni => Some(Avx512::prove(cpu)?.run(op)),
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon | Isa::Dotprod | Isa::I8mm => Some(Neon::prove(cpu)?.run(op)),
+        // No proof of another architecture's levels is ever made.
         _ => None,
     }
 }

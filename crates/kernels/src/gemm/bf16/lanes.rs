@@ -4,9 +4,9 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-use super::Element;
-#[cfg(target_arch = "x86_64")]
-use super::{PAIR, rounded};
+use super::{Element, PAIR, rounded};
+#[cfg(target_arch = "aarch64")]
+use crate::simd::Neon;
 use crate::simd::Simd;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
@@ -64,6 +64,11 @@ pub(super) fn dispatch<O: PairOp>(cpu: Cpu, op: O) -> bool {
             d.enter(op);
             return true;
         }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if let Some(d) = Neon::prove(cpu) {
+        d.enter(op);
+        return true;
     }
     let _ = op;
     debug_assert_eq!(cpu.isa(), Isa::Reference);
@@ -153,7 +158,6 @@ impl Pairs for Avx512Bf16 {
 
 /// Pairs for a set of fused multiply-adds: prepared rows are f32, packed pairs are widened by
 /// shifting and masking.
-#[cfg(target_arch = "x86_64")]
 macro_rules! widening {
     ($token:ident, $enter:ident, $features:literal) => {
         #[target_feature(enable = $features)]
@@ -213,5 +217,6 @@ macro_rules! widening {
 widening!(Avx2, enter_avx2, "avx2,fma");
 #[cfg(target_arch = "x86_64")]
 widening!(Avx512, enter_avx512, "avx2,fma,avx512f,avx512bw,avx512vl,avx512dq");
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "aarch64")]
+widening!(Neon, enter_neon, "neon");
 const _: () = assert!(PAIR * size_of::<Element>() == size_of::<f32>());
