@@ -5,6 +5,7 @@ mod fuzz_import;
 mod layers;
 mod onnx_support;
 mod stages;
+mod test_arm;
 mod tidy;
 
 use std::alloc::System;
@@ -31,6 +32,9 @@ struct Arguments {
 enum Task {
     /// Run everything that must hold: formatting, rules, lints, tests, conformance, real clients.
     Test(stages::Options),
+    /// Run the tests of tensors, kernels and runtime, and the example model, as an emulated AArch64
+    /// processor does.
+    TestArm,
     /// Check the house rules over all Rust sources.
     Tidy,
     /// Check that crates depend only on what the architecture allows.
@@ -61,6 +65,7 @@ fn run(task: Task) -> Result<()> {
     let root = repository_root()?;
     match task {
         Task::Test(options) => stages::run(&root, &options),
+        Task::TestArm => test_arm::run(&root),
         Task::Tidy => tidy::run(&root),
         Task::Layers { print } => layers::run(&root, print),
         Task::OnnxSupport(options) => onnx_support::run(&root, &options),

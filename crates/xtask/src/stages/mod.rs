@@ -148,4 +148,5 @@ fn shown(command: &Command) -> String {
         .join(" ")
 }
 
+pub(crate) use prerequisites::{Prerequisite, check_all};
 pub(crate) use python::interpreter;

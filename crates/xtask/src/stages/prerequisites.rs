@@ -5,11 +5,11 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, bail};
 
 /// A command that works where the prerequisite is installed, and the command that installs it.
-struct Prerequisite {
-    what: &'static str,
-    program: &'static str,
-    arguments: &'static [&'static str],
-    install: &'static str,
+pub(crate) struct Prerequisite {
+    pub(crate) what: &'static str,
+    pub(crate) program: &'static str,
+    pub(crate) arguments: &'static [&'static str],
+    pub(crate) install: &'static str,
 }
 
 const PREREQUISITES: [Prerequisite; 6] = [
@@ -51,9 +51,14 @@ const PREREQUISITES: [Prerequisite; 6] = [
     },
 ];
 
-/// Fails with the install command of everything that is missing.
+/// What the stages need.
 pub(super) fn check() -> Result<()> {
-    let missing: Vec<String> = PREREQUISITES
+    check_all(&PREREQUISITES)
+}
+
+/// Fails with the install command of everything that is missing.
+pub(crate) fn check_all(prerequisites: &[Prerequisite]) -> Result<()> {
+    let missing: Vec<String> = prerequisites
         .iter()
         .filter(|prerequisite| !works(prerequisite))
         .map(|prerequisite| format!("{}: {}", prerequisite.what, prerequisite.install))
