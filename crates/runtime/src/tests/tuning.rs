@@ -113,7 +113,8 @@ fn an_algorithm_holds_for_any_number_of_rows_and_threads() {
         let each = side * side * channels;
         let rows =
             |tensor: &Tensor, n: usize| tensor.as_slice::<f32>().unwrap()[..n * each].to_vec();
-        let whole = model.tuned(Arc::clone(&tuning), 1).unwrap().run(&[x.clone()]).unwrap();
+        let whole =
+            model.tuned(Arc::clone(&tuning), 1).unwrap().run(std::slice::from_ref(&x)).unwrap();
         for (threads, n) in [(1, 1), (2, 1), (3, 2), (2, 7), (3, 8)] {
             let tuned = model.tuned(Arc::clone(&tuning), threads).unwrap();
             assert_eq!(step(&tuned, n).algorithms.unwrap().chosen, index, "{threads} {n}");
