@@ -74,8 +74,8 @@ const LEFT_LINE: usize = 8;
 /// The same for a line of the right operand, of which every core may keep a copy.
 const RIGHT_LINE: usize = 4;
 
-/// Tiles of rows at most while which the next panels are asked for. With more, waiting for panels is
-/// a small share of the time.
+/// Tiles of rows at most that ask for the panels needed next. With more, waiting for panels is a
+/// small share of the time.
 const TILES_AHEAD: usize = 16;
 
 /// What a product's parts are cut from.
