@@ -21,7 +21,9 @@ struct TractModel {
 /// Loads a model for the shapes of its inputs. Without threads beside the caller's for one thread,
 /// with a pool of that many for more.
 pub(crate) fn load(model: &Path, mut inputs: Inputs, threads: usize) -> Result<Box<dyn Loaded>> {
-    let mut network = tract_onnx::onnx().model_for_path(model)?;
+    // Shapes noted in the file have symbols where the inputs' shapes are known here.
+    let importer = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+    let mut network = importer.model_for_path(model)?;
     let mut values = TVec::new();
     for place in 0..network.inputs.len() {
         let name = network.node(network.inputs[place].node).name.clone();
