@@ -118,7 +118,8 @@ fn package(arguments: &PackageArguments) -> Result<serde_json::Value> {
     // Weights are packed when the first run needs them.
     let outputs = golden::run(&opened, &inputs)?;
     let packed = opened.model.packed();
-    let case = golden::case(inputs, outputs, builder.model.tolerance, |cpu| {
+    let (precision, declared) = (opened.model.precision(), builder.model.tolerance);
+    let case = golden::case(inputs, outputs, precision, declared, |cpu| {
         compile(&builder, &EngineOptions { cpu, ..options.clone() }, packed.clone())
     })?;
     builder.golden = vec![case];
