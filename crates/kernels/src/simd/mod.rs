@@ -182,7 +182,7 @@ pub(crate) fn dispatch<O: SimdOp>(cpu: Cpu, op: O) -> Option<O::Output> {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => Some(Avx2::prove(cpu)?.run(op)),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Vnni => Some(Avx512::prove(cpu)?.run(op)),
+        Isa::Avx512 | Isa::Vnni | Isa::Amx => Some(Avx512::prove(cpu)?.run(op)),
         #[cfg(not(target_arch = "x86_64"))]
         _ => None,
     }

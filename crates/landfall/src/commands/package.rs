@@ -127,7 +127,8 @@ fn package(arguments: &PackageArguments) -> Result<serde_json::Value> {
         builder.model.serving.precision = Some(PrecisionName(precision));
     }
     let options = EngineOptions { precision: Some(precision), ..options };
-    let case = golden::case(inputs, outputs, builder.model.tolerance, |cpu| {
+    let declared = builder.model.tolerance;
+    let case = golden::case(inputs, outputs, precision, declared, |cpu| {
         compile(&builder, &EngineOptions { cpu, ..options.clone() }, packed.clone())
     })?;
     builder.golden = vec![case];
