@@ -14,8 +14,11 @@
 //!
 //! No processor with AMX was at hand. Tests run these kernels with instructions that are emulated
 //! as Intel's manual describes them (`emulator.rs`); how long they take on hardware is not
-//! measured, and detection has only been seen to find none.
+//! measured, and detection has only been seen to find none. So tiles must first pass a check
+//! (`check.rs`).
 
+#[cfg(target_os = "linux")]
+mod check;
 #[cfg(all(test, target_os = "linux"))]
 pub(crate) mod emulator;
 #[cfg(all(test, target_os = "linux"))]
@@ -53,6 +56,7 @@ impl Amx {
 #[cfg(target_os = "linux")]
 pub(crate) fn features() -> Vec<(&'static str, bool)> {
     static PERMITTED: OnceLock<bool> = OnceLock::new();
+    static RIGHT: OnceLock<bool> = OnceLock::new();
 
     let leaf = if __cpuid(0).eax >= 7 { __cpuid_count(7, 0).edx } else { 0 };
     let names = [("amx-tile", 24), ("amx-int8", 25), ("amx-bf16", 22)];
@@ -60,6 +64,8 @@ pub(crate) fn features() -> Vec<(&'static str, bool)> {
     if features.iter().all(|(_, present)| *present) {
         let permitted = *PERMITTED.get_or_init(|| saves_tiles() && permit());
         features.push(("the operating system's permission to use amx tiles", permitted));
+        let is_right = permitted && *RIGHT.get_or_init(|| check::tiles_are_right(Amx(())));
+        features.push(("amx tiles that compute what they must", is_right));
     }
     features
 }

@@ -72,3 +72,9 @@ fn blocks_of_every_shape_are_exact() {
     run(&mut tiles, 20, 2, &[]);
     run(&mut tiles, 20, 2, &[0]);
 }
+
+#[test]
+fn right_tiles_pass_the_check() {
+    let Some(amx) = amx() else { return };
+    assert!(check::tiles_are_right(amx));
+}
