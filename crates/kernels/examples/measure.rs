@@ -111,7 +111,7 @@ fn report_bf16(exec: Exec<'_>, peak: f64, (m, k, n): (usize, usize, usize)) {
 fn cold(exec: Exec<'_>, peak: f64) {
     let (k, n) = (768, 3072);
     let rounds = 24;
-    for m in [1, 4, 8, 12, 16, 24, 32] {
+    for m in [1, 4, 8, 12, 16, 24, 32, 64, 128] {
         let a = data(m * k);
         let len = packed_bf16_len(k, n);
         let packed = vec![landfall_tensor::bf16::from_f32(0.5); len * rounds];
@@ -122,6 +122,16 @@ fn cold(exec: Exec<'_>, peak: f64) {
                 let left = RowsRef { data: &a, stride: k };
                 let out = RowsMut { data: &mut out, stride: n };
                 gemm_bf16(exec, m, left, b, &Epilogue::default(), out);
+            }
+        });
+        let len = packed_b_len(k, n);
+        let packed = vec![0.5f32; len * rounds];
+        report(&format!("cold f32 {m}x{k}x{n}"), 2.0 * (m * k * n * rounds) as f64, peak, || {
+            for packed in packed.chunks(len) {
+                let b = PackedB::new(packed, k, n).unwrap();
+                let left = RowsRef { data: &a, stride: k };
+                let out = RowsMut { data: &mut out, stride: n };
+                gemm(exec, m, left, b, &Epilogue::default(), out);
             }
         });
     }

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::bf16;
 use super::pack::{MatrixLayout, PANEL, pack_panels};
-use super::tile::{Finish, TileArgs, needed, run_tile, widths};
+use super::tile::{Ahead, Finish, TileArgs, needed, run_tile, widths};
 use crate::math::{ActivateTile, Activation};
 use crate::rows::{RowSource, RowTable};
 use crate::simd::{Simd, SimdOp, dispatch};
@@ -73,6 +73,10 @@ const LEFT_LINE: usize = 8;
 
 /// The same for a line of the right operand, of which every core may keep a copy.
 const RIGHT_LINE: usize = 4;
+
+/// Tiles of rows at most that ask for the panels needed next. With more, waiting for panels is a
+/// small share of the time.
+const TILES_AHEAD: usize = 16;
 
 /// What a product's parts are cut from.
 #[derive(Debug, Clone, Copy)]
@@ -150,7 +154,10 @@ impl SimdOp for Part<'_> {
         let depth_max = (self.caches.l1_bytes / 2 / 4 / S::TILE_ROWS).max(64);
         let depth_blocks = k.div_ceil(depth_max).max(1);
         let depth = k.div_ceil(depth_blocks).max(1);
-        let panels_max = (self.caches.l2_bytes / 2 / (depth * PANEL * 4)).max(2) & !1;
+        let tiles = self.rows.len().div_ceil(S::TILE_ROWS);
+        // The next block of panels comes into L2 beside this one.
+        let kept = self.caches.l2_bytes / if tiles <= TILES_AHEAD { 4 } else { 2 };
+        let panels_max = (kept / (depth * PANEL * size_of::<f32>())).max(2) & !1;
         let mut first = self.panels.start;
         while first < self.panels.end {
             let block = first..self.panels.end.min(first + panels_max);
@@ -159,7 +166,9 @@ impl SimdOp for Part<'_> {
                 Right::Packed(start) => {
                     // SAFETY: the packed operand has a panel for every 16 columns.
                     let b = unsafe { start.add(block.start * k * PANEL) };
-                    self.run_columns(s, block, b, depth_blocks);
+                    let next = start.wrapping_add(block.end * k * PANEL);
+                    let next = (block.end < self.panels.end).then_some(next);
+                    self.run_columns(s, block, (b, next), depth_blocks);
                 }
                 Right::PackedBf16(_) => unreachable!("products in bf16 have a driver of their own"),
                 Right::Strided { start, k_stride, n_stride } => {
@@ -167,7 +176,7 @@ impl SimdOp for Part<'_> {
                     scratch::with(block.len() * k * PANEL, |packed: &mut [f32]| {
                         // SAFETY: the makers of the product checked the layout.
                         unsafe { pack_panels(self.cpu, start, layout, block.clone(), packed) };
-                        self.run_columns(s, block, packed.as_ptr(), depth_blocks);
+                        self.run_columns(s, block, (packed.as_ptr(), None), depth_blocks);
                     });
                 }
             }
@@ -176,22 +185,35 @@ impl SimdOp for Part<'_> {
 }
 
 impl Part<'_> {
-    /// All rows of the part for one block of columns, `b` pointing to its first panel.
-    fn run_columns<S: Simd>(&self, s: S, block: Range<usize>, b: *const f32, depth_blocks: usize) {
+    /// All rows of the part for one block of columns, `b` pointing to its first panel and `next` to
+    /// that of the next block, if there is one.
+    fn run_columns<S: Simd>(
+        &self,
+        s: S,
+        block: Range<usize>,
+        (b, next): (*const f32, Option<*const f32>),
+        depth_blocks: usize,
+    ) {
         let tiles = self.rows.len().div_ceil(S::TILE_ROWS);
         let k = self.product.rows.depth();
         RowTable::with(S::TILE_ROWS, |table| {
             for depth_block in 0..depth_blocks {
                 let depth = parallel::share(k, depth_blocks, depth_block);
+                let last = depth_block + 1 == depth_blocks;
+                let next = if last { next } else { Some(b.wrapping_add(depth.end * PANEL)) };
+                let ahead = match next.filter(|_| tiles <= TILES_AHEAD) {
+                    Some(next) => Ahead::new(next, tiles),
+                    None => Ahead::NOTHING,
+                };
                 // SAFETY: inside the first panel.
                 let b = unsafe { b.add(depth.start * PANEL) };
-                let last = depth_block + 1 == depth_blocks;
-                let state = Progress { resume: depth_block > 0, last };
                 for tile in 0..tiles {
                     let rows = parallel::share(self.rows.len(), tiles, tile);
                     let first = self.rows.start + rows.start;
                     table.clear();
                     self.product.rows.fill(first, rows.len(), depth.clone(), table);
+                    let ahead = ahead.moved(depth.len() * tile / tiles * PANEL);
+                    let state = Progress { resume: depth_block > 0, last, ahead };
                     self.run_row(s, first, rows.len(), block.clone(), b, table, state);
                 }
             }
@@ -215,7 +237,9 @@ impl Part<'_> {
         for (vectors, tile_panels) in widths::<S>(count).iter().map(|v| (*v, v * S::LANES / PANEL))
         {
             while panel + tile_panels <= block.end {
-                let b = b.wrapping_add((panel - block.start) * panel_stride);
+                let to_panel = (panel - block.start) * panel_stride;
+                let b = b.wrapping_add(to_panel);
+                let state = Progress { ahead: state.ahead.moved(to_panel), ..state };
                 self.run_one(s, first, count, panel * PANEL, vectors, b, table, state);
                 panel += tile_panels;
             }
@@ -244,6 +268,7 @@ impl Part<'_> {
             segments: table.segments(),
             b,
             panel_stride: p.rows.depth() * PANEL,
+            ahead: state.ahead,
             out: p.out.wrapping_add(first * p.out_stride + col),
             out_stride: p.out_stride,
             cols,
@@ -270,6 +295,8 @@ struct Progress {
     resume: bool,
     /// The epilogue follows.
     last: bool,
+    /// The panels that are needed next.
+    ahead: Ahead,
 }
 
 impl<'a> Product<'a> {

@@ -17,6 +17,7 @@ pub(crate) struct TileArgs {
     pub(crate) b: *const f32,
     /// Elements from one panel to the next.
     pub(crate) panel_stride: usize,
+    pub(crate) ahead: Ahead,
     pub(crate) out: *mut f32,
     pub(crate) out_stride: usize,
     /// Valid columns, at most the tile's.
@@ -25,6 +26,30 @@ pub(crate) struct TileArgs {
     pub(crate) resume: bool,
     /// What to do after the last block of depth.
     pub(crate) finish: Option<Finish>,
+}
+
+/// Panels that will be needed later, which tiles ask for meanwhile.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead {
+    /// Of the first panel; the others lie a tile's `panel_stride` apart. It may point anywhere.
+    start: *const f32,
+    /// Bytes by which it moves with each element of depth; 0 if there is nothing to ask for.
+    step: usize,
+}
+
+impl Ahead {
+    pub(crate) const NOTHING: Ahead = Ahead { start: std::ptr::null(), step: 0 };
+
+    /// Panels at `start`, of which each of `tiles` tiles, from its own start on, asks for an equal
+    /// share of the depth.
+    pub(crate) fn new(start: *const f32, tiles: usize) -> Ahead {
+        Ahead { start, step: PANEL * size_of::<f32>() / tiles }
+    }
+
+    /// The same from some elements further on.
+    pub(crate) fn moved(self, elements: usize) -> Ahead {
+        Ahead { start: self.start.wrapping_add(elements), ..self }
+    }
 }
 
 /// Bias, residual and clamp, from the tile's first column and row. Null where absent.
@@ -52,7 +77,10 @@ impl<const MR: usize, const NV: usize> SimdOp for Tile<'_, MR, NV> {
             if t.resume {
                 acc = load_tile::<S, MR, NV>(s, t);
             }
-            accumulate::<S, MR, NV>(s, t, &mut acc);
+            match t.ahead.step {
+                0 => accumulate::<S, MR, NV, false>(s, t, &mut acc),
+                _ => accumulate::<S, MR, NV, true>(s, t, &mut acc),
+            }
             finish_tile::<S, MR, NV>(s, t, acc);
         }
     }
@@ -154,14 +182,14 @@ unsafe fn finish_vectors<S: Simd, const MR: usize, const NV: usize, const PARTIA
 /// # Safety
 /// The tile is valid: see [`Tile::eval`].
 #[inline(always)]
-unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize>(
+unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize, const AHEAD: bool>(
     s: S,
     t: &TileArgs,
     acc: &mut [[S::F; NV]; MR],
 ) {
     // SAFETY: see `Tile::eval`.
     unsafe {
-        let mut b = t.b;
+        let (mut b, mut next) = (t.b, t.ahead.start);
         for segment in 0..t.segments {
             let len = *t.lens.add(segment);
             let starts = t.ptrs.add(segment * S::TILE_ROWS);
@@ -171,6 +199,12 @@ unsafe fn accumulate<S: Simd, const MR: usize, const NV: usize>(
                     let (panel, lane) = (v * S::LANES / PANEL, v * S::LANES % PANEL);
                     s.load(b.add(panel * t.panel_stride + lane))
                 });
+                if AHEAD {
+                    for panel in 0..(NV * S::LANES).div_ceil(PANEL) {
+                        s.prefetch(next.wrapping_add(panel * t.panel_stride));
+                    }
+                    next = next.wrapping_byte_add(t.ahead.step);
+                }
                 for i in 0..MR {
                     let x = s.splat(*rows[i].add(k));
                     for v in 0..NV {
