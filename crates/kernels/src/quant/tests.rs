@@ -290,6 +290,7 @@ proptest! {
         for cpu in Cpu::tested().filter(|cpu| cpu.isa() == Isa::Amx) {
             for threads in [1, 3] {
                 let pool = Pool::new(threads).unwrap();
+                crate::scratch::spoil();
                 case.check((m, n), exact, |epilogue| {
                     gemm_int8(Exec { cpu, pool: &pool }, m, case.left(), stride, packed, epilogue);
                 });
