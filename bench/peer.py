@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tree_peers import TREE_RUNNERS
+
 PRECISIONS = ["f32", "bf16"]
 
 
@@ -52,7 +54,7 @@ def openvino_runner(model: str, inputs: dict, threads: int, precision: str) -> C
     return lambda: request.infer(inputs, share_inputs=True, share_outputs=True)
 
 
-RUNNERS = {"onnxruntime": onnxruntime_runner, "openvino": openvino_runner}
+RUNNERS = {"onnxruntime": onnxruntime_runner, "openvino": openvino_runner, **TREE_RUNNERS}
 
 
 def measure(run: Callable, seconds: float) -> list[float]:

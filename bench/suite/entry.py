@@ -1,7 +1,7 @@
 """What a model of the suite is, and how its files are named."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +10,22 @@ import onnx
 
 @dataclass
 class Entry:
-    """A model with a symbolic batch, and inputs for it by a label such as `b8` or `b1_s128`."""
+    """A model with a symbolic batch, and inputs for it by a label such as `b8` or `b1_s128`.
+
+    `sources` holds what the model was converted from, by the ending of the file to write.
+    """
 
     name: str
     model: onnx.ModelProto
     inputs: dict[str, dict[str, np.ndarray]]
+    sources: dict[str, str] = field(default_factory=dict)
 
 
 def write(entry: Entry, folder: Path) -> list[dict]:
-    """Writes NAME.onnx and NAME.LABEL.npz; returns a line of suite.json for each label."""
+    """Writes NAME.onnx, its sources and NAME.LABEL.npz; returns suite.json's lines by label."""
     onnx.save(entry.model, folder / f"{entry.name}.onnx")
+    for ending, text in entry.sources.items():
+        (folder / f"{entry.name}.{ending}").write_text(text)
     lines = []
     for label, arrays in entry.inputs.items():
         inputs = f"{entry.name}.{label}.npz"

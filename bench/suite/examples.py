@@ -14,8 +14,8 @@ from suite.entry import Entry, pictures
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 VOCABULARY = 30522
 
-MINILM_SHAPES = [(1, 16), (1, 128), (8, 128), (1, 512)]
-DISTILBERT_SHAPES = [(1, 16), (1, 128), (8, 128)]
+MINILM_SHAPES = [(1, 16), (1, 128), (8, 128), (1, 384), (1, 512)]
+DISTILBERT_SHAPES = [(1, 16), (1, 128), (8, 128), (1, 384)]
 
 
 def entries() -> Iterator[Entry]:

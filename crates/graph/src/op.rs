@@ -462,7 +462,9 @@ operators! {
                 dilations: Vec<i64> = Vec::new(), group: i64 = 1, pads: Vec<i64> = Vec::new(),
                 strides: Vec<i64> = Vec::new(),
             }
-            FusedMatMul { activation: Activation = Activation::None, }
+            FusedMatMul {
+                activation: Activation = Activation::None, trans_b as "transB": bool = false,
+            }
             QuantizedAdd { high: Option<i64> = None, low: Option<i64> = None, }
             QuantizedConv {
                 channels_last: bool = false, dilations: Vec<i64> = Vec::new(), group: i64 = 1,

@@ -17,6 +17,8 @@ pub enum Isa {
     Avx512,
     /// AVX-512 with VNNI (8-bit dot products).
     Vnni,
+    /// AVX-512 with BF16, and AMX tiles with products of bytes and of bf16.
+    Amx,
     /// Advanced SIMD, which every AArch64 processor has.
     Neon,
     /// Advanced SIMD with 8-bit dot products of equal signs (FEAT_DotProd).
@@ -38,18 +40,12 @@ pub enum IsaError {
         name: String,
     },
     /// This machine lacks instructions that the level needs.
-    #[error("`{isa}` needs {missing}, which this processor lacks; the best it offers is `{best}`")]
+    #[error("`{isa}` needs {missing}, which this machine lacks; the best it offers is `{best}`")]
     Missing {
         /// The level asked for.
         isa: Isa,
-        /// The CPU features not found, comma-separated.
+        /// What was not found, comma-separated: CPU features, or a permission.
         missing: String,
-        /// The best level available.
-        best: Isa,
-    },
-    /// There are no AMX kernels in this build.
-    #[error("`amx` has no kernels in this build; the best this processor offers is `{best}`")]
-    NoAmxKernels {
         /// The best level available.
         best: Isa,
     },
@@ -57,18 +53,27 @@ pub enum IsaError {
 
 impl Isa {
     /// All levels, those of one architecture lowest first.
-    pub const ALL: [Isa; 7] =
-        [Isa::Reference, Isa::Avx2, Isa::Avx512, Isa::Vnni, Isa::Neon, Isa::Dotprod, Isa::I8mm];
+    pub const ALL: [Isa; 8] = [
+        Isa::Reference,
+        Isa::Avx2,
+        Isa::Avx512,
+        Isa::Vnni,
+        Isa::Amx,
+        Isa::Neon,
+        Isa::Dotprod,
+        Isa::I8mm,
+    ];
 
     /// Whether a processor of this level has all instructions of `other`.
     pub fn includes(self, other: Isa) -> bool {
         match other {
             Isa::Reference => true,
-            Isa::Avx2 => matches!(self, Isa::Avx2 | Isa::Avx512 | Isa::Vnni),
-            Isa::Avx512 => matches!(self, Isa::Avx512 | Isa::Vnni),
+            Isa::Avx2 => matches!(self, Isa::Avx2 | Isa::Avx512 | Isa::Vnni | Isa::Amx),
+            Isa::Avx512 => matches!(self, Isa::Avx512 | Isa::Vnni | Isa::Amx),
+            Isa::Vnni => matches!(self, Isa::Vnni | Isa::Amx),
             Isa::Neon => matches!(self, Isa::Neon | Isa::Dotprod | Isa::I8mm),
             Isa::Dotprod => matches!(self, Isa::Dotprod | Isa::I8mm),
-            Isa::Vnni | Isa::I8mm => self == other,
+            Isa::Amx | Isa::I8mm => self == other,
         }
     }
 
@@ -79,18 +84,15 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
             Isa::Vnni => "vnni",
+            Isa::Amx => "amx",
             Isa::Neon => "neon",
             Isa::Dotprod => "dotprod",
             Isa::I8mm => "i8mm",
         }
     }
 
-    /// The level of that name, if this processor has it; otherwise what is missing.
+    /// The level of that name, if this machine has it; otherwise what is missing.
     pub fn from_name(name: &str) -> Result<Isa, IsaError> {
-        let best = Cpu::detect().isa();
-        if name == "amx" {
-            return Err(IsaError::NoAmxKernels { best });
-        }
         let isa = Isa::ALL.into_iter().find(|isa| isa.name() == name);
         let isa = isa.ok_or_else(|| IsaError::Unknown { name: name.to_owned() })?;
         Cpu::with_isa(isa).map(|cpu| cpu.isa)
@@ -110,6 +112,7 @@ pub struct Cpu {
     isa: Isa,
     avx_vnni: bool,
     bf16: bool,
+    bf16_in_tiles: bool,
     caches: CacheSizes,
 }
 
@@ -133,6 +136,33 @@ impl Cpu {
     /// Every level that this machine has, lowest first.
     pub fn available() -> impl Iterator<Item = Cpu> {
         Isa::ALL.into_iter().filter_map(|isa| Cpu::with_isa(isa).ok())
+    }
+
+    /// The scalar twin of [`Isa::Amx`], which every machine has: [`Isa::Reference`], but sums of
+    /// products in bf16 are formed in the order of AMX.
+    pub fn amx_twin() -> Cpu {
+        Cpu { bf16_in_tiles: true, ..Cpu::proved(Isa::Reference) }
+    }
+
+    /// Every level that tests can run: those of this machine, and AMX emulated where it has only
+    /// what else the level needs.
+    #[cfg(test)]
+    pub(crate) fn tested() -> impl Iterator<Item = Cpu> {
+        Cpu::available().chain(Cpu::emulated_amx())
+    }
+
+    #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+    fn emulated_amx() -> Option<Cpu> {
+        let best = Cpu::detect();
+        (best.isa == Isa::Vnni && best.bf16).then(|| {
+            crate::amx::emulator::install();
+            Cpu::proved(Isa::Amx)
+        })
+    }
+
+    #[cfg(all(test, not(all(target_arch = "x86_64", target_os = "linux"))))]
+    fn emulated_amx() -> Option<Cpu> {
+        None
     }
 
     /// The level.
@@ -161,6 +191,11 @@ impl Cpu {
         self.bf16
     }
 
+    /// Whether sums of products in bf16 are formed in the order of AMX.
+    pub(crate) fn sums_bf16_in_tiles(self) -> bool {
+        self.bf16_in_tiles
+    }
+
     /// Cache sizes of one core.
     pub fn caches(self) -> CacheSizes {
         self.caches
@@ -169,7 +204,8 @@ impl Cpu {
     fn proved(isa: Isa) -> Cpu {
         let avx_vnni = isa.includes(Isa::Avx2) && has_avx_vnni();
         let bf16 = isa.includes(Isa::Vnni) && has_avx512_bf16();
-        Cpu { isa, avx_vnni, bf16, caches: CacheSizes::detect() }
+        let bf16_in_tiles = isa.includes(Isa::Amx);
+        Cpu { isa, avx_vnni, bf16, bf16_in_tiles, caches: CacheSizes::detect() }
     }
 }
 
@@ -221,6 +257,10 @@ fn missing_features(isa: Isa) -> Vec<&'static str> {
     }
     if isa.includes(Isa::Vnni) {
         features.push(("avx512vnni", has!("avx512vnni")));
+    }
+    if isa.includes(Isa::Amx) {
+        features.push(("avx512bf16", has!("avx512bf16")));
+        features.extend(crate::amx::features());
     }
     features.into_iter().filter(|(_, present)| !present).map(|(name, _)| name).collect()
 }
@@ -285,7 +325,8 @@ mod tests {
         assert_eq!(Isa::from_name("reference"), Ok(Isa::Reference));
         let error = Isa::from_name("sse9").unwrap_err().to_string();
         assert!(error.contains("sse9") && error.contains("avx2"), "{error}");
-        assert!(matches!(Isa::from_name("amx"), Err(IsaError::NoAmxKernels { .. })));
+        let amx = Isa::from_name("amx");
+        assert!(amx == Ok(Isa::Amx) || amx.unwrap_err().to_string().contains("`amx` needs"));
     }
 
     #[test]

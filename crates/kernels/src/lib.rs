@@ -8,9 +8,14 @@
 //!
 //! Results never depend on the number of threads, nor on which other rows a call carries.
 //!
+//! No processor with AMX was at hand: tests run its kernels with emulated instructions, and their
+//! speed is not measured.
+//!
 //! Architecture invariant: this crate knows nothing of graphs, operator names, files or clocks.
 #![allow(unsafe_code, reason = "the home of SIMD, threads over borrowed data and unchecked tiles")]
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod attention;
 mod cache;
 pub mod classical;

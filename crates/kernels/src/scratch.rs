@@ -32,6 +32,21 @@ pub(crate) fn with<T: bytemuck::AnyBitPattern + bytemuck::NoUninit, R>(
     result
 }
 
+/// Fills what this thread will next borrow, up to 1 MiB each time and four nested, with bytes that
+/// make NaNs: no kernel may depend on what its scratch memory holds.
+#[cfg(test)]
+pub(crate) fn spoil() {
+    fn nested(depth: usize) {
+        with(1 << 20, |bytes: &mut [u8]| {
+            bytes.fill(0xff);
+            if depth > 1 {
+                nested(depth - 1);
+            }
+        });
+    }
+    nested(4);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

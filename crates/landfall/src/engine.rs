@@ -20,7 +20,7 @@ use landfall_tensor::{Buffer, FileAccess, Precision, Tensor};
 
 pub use assets::AssetFolder;
 pub use content::located;
-pub use golden::{Excess, check_golden, excess};
+pub use golden::{Excess, check_golden, excess, floats};
 pub use tuning::record_of;
 
 use crate::declared::{self, Declared};

@@ -2,9 +2,11 @@
 
 use landfall_tensor::{DType, Shape, Tensor, bf16, f16, row_major_strides};
 
-/// The elements of an `f32` tensor.
+/// The elements of an `f32` tensor, to compute another from them.
 pub(crate) fn floats(tensor: &Tensor) -> Option<Vec<f32>> {
-    tensor.aligned().as_slice::<f32>().ok().map(<[f32]>::to_vec)
+    let floats = tensor.aligned().as_slice::<f32>().ok().map(<[f32]>::to_vec);
+    tensor.release();
+    floats
 }
 
 /// The elements of an `i64` or `i32` tensor.

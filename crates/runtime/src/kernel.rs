@@ -60,6 +60,12 @@ pub trait Kernel: Send + Sync {
         None
     }
 
+    /// Whether it has constant operand `index` in a layout of its own, and does not read the one
+    /// given.
+    fn has_packed(&self, _index: usize) -> bool {
+        false
+    }
+
     /// What it computes, if that is a convolution that may run as one with its neighbours.
     fn convolution(&self) -> Option<Convolution> {
         None

@@ -223,8 +223,18 @@ impl Site<'_> {
             .ok_or_else(|| KernelError::Invalid(format!("operand {index} has no known shape")))
     }
 
-    /// Elements of operand `index`, if they are known.
-    pub(crate) fn tensor(&self, index: usize) -> Option<&Tensor> {
+    /// Whether the elements of operand `index` are known.
+    pub(crate) fn is_constant(&self, index: usize) -> bool {
+        self.known(index).is_some()
+    }
+
+    /// Elements of operand `index`, if they are known, in aligned memory.
+    pub(crate) fn tensor(&self, index: usize) -> Option<Tensor> {
+        self.known(index).map(Tensor::aligned)
+    }
+
+    /// The same in whatever memory they are, such as a file's.
+    fn known(&self, index: usize) -> Option<&Tensor> {
         self.inputs.get(index).copied().flatten()?.tensor.as_ref()
     }
 
@@ -276,7 +286,8 @@ impl Site<'_> {
     }
 
     /// The constant operand `index` in a kernel's own layout: packed on first use, then shared by
-    /// every plan. `layout` names the layout; it and the operand identify the result.
+    /// every plan. `layout` names the layout; it and the operand identify the result. `pack` gets
+    /// the operand in whatever memory it is, aligned or not.
     pub(crate) fn packed(
         &self,
         index: usize,
@@ -284,11 +295,16 @@ impl Site<'_> {
         pack: impl FnOnce(&Tensor) -> Result<Tensor, KernelError>,
     ) -> Result<Tensor, KernelError> {
         let tensor = self
-            .tensor(index)
+            .known(index)
             .ok_or_else(|| KernelError::Invalid(format!("operand {index} is not constant")))?;
+        let pack = || {
+            let packed = pack(tensor);
+            tensor.release();
+            packed
+        };
         match self.ids.get(index).copied().flatten() {
-            Some(id) => self.target.weights.get(id, layout, || pack(tensor)),
-            None => pack(tensor),
+            Some(id) => self.target.weights.get(id, layout, pack),
+            None => pack(),
         }
     }
 }

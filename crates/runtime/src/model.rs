@@ -160,6 +160,11 @@ impl Model {
         self.program.idle()
     }
 
+    #[cfg(test)]
+    pub(crate) fn weights(&self) -> &crate::weights::WeightCache {
+        &self.program.target.weights
+    }
+
     fn exec(&self) -> Exec<'_> {
         Exec { cpu: self.program.target.cpu, pool: &self.pool }
     }

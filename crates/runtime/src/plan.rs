@@ -106,6 +106,11 @@ impl Work {
         }
     }
 
+    /// See [`Kernel::has_packed`].
+    fn has_packed(&self, index: usize) -> bool {
+        matches!(self, Work::Kernel(kernel) if kernel.has_packed(index))
+    }
+
     pub(crate) fn algorithms(&self) -> Option<Algorithms> {
         match self {
             Work::Kernel(kernel) => kernel.algorithms(),

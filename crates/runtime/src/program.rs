@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use landfall_graph::{Graph, NodeId, Origin, Signature, ValueId, VerifyError, verify};
+use landfall_graph::{Graph, NodeId, Signature, ValueId, VerifyError, verify};
 use landfall_kernels::Exec;
 use landfall_tensor::{Shape, Tensor, TensorError, TensorView};
 
@@ -64,19 +64,12 @@ impl BodyCache {
 }
 
 impl Program {
-    /// Checks the graph. Plans are made by the first run of each set of shapes. Constants that lie
-    /// across their alignment, as they may in a file, are copied once for all plans.
-    pub(crate) fn new(mut graph: Graph, target: Target) -> Result<Program, CompileError> {
+    /// Checks the graph. Plans are made by the first run of each set of shapes.
+    pub(crate) fn new(graph: Graph, target: Target) -> Result<Program, CompileError> {
         verify(&graph)?;
         let cyclic = |cycle: landfall_graph::CycleError| VerifyError(cycle.to_string());
         let order = graph.schedule().map_err(cyclic)?;
         let signature = graph.signature();
-        let ids: Vec<ValueId> = graph.values().map(|(id, _)| id).collect();
-        for id in ids {
-            if let Origin::Constant(tensor) = &mut graph.value_mut(id).origin {
-                *tensor = tensor.aligned();
-            }
-        }
         let (plans, idle) = (Mutex::default(), Mutex::default());
         Ok(Program { graph, signature, target, order, plans, idle })
     }

@@ -21,6 +21,8 @@ pub(crate) struct WeightCache {
     /// Packed earlier, by [`key`]; consulted before packing.
     given: BTreeMap<String, Tensor>,
     compiled: Mutex<HashMap<(ValueId, TypeId), Compiled>>,
+    /// Aligned copies of constants that lie across their alignment in a file, by address.
+    aligned: Mutex<HashMap<usize, Tensor>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -55,6 +57,27 @@ impl WeightCache {
         };
         packed.insert((id, layout), tensor.clone());
         Ok(tensor)
+    }
+
+    /// A constant of the graph as kernels read it: itself, or an aligned copy that plans share.
+    pub(crate) fn aligned(&self, constant: &Tensor) -> Tensor {
+        let Some(bytes) = constant.bytes() else { return constant.clone() };
+        let address = bytes.as_ptr().addr();
+        if address.is_multiple_of(constant.dtype().size()) {
+            return constant.clone();
+        }
+        let copy = || {
+            let copy = constant.aligned();
+            constant.release();
+            copy
+        };
+        lock(&self.aligned).entry(address).or_insert_with(copy).clone()
+    }
+
+    /// How many constants have aligned copies.
+    #[cfg(test)]
+    pub(crate) fn aligned_copies(&self) -> usize {
+        lock(&self.aligned).len()
     }
 
     /// Every constant in use, by a key that is stable for one graph.

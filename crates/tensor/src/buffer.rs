@@ -133,6 +133,23 @@ impl Buffer {
         Some(Buffer { memory: self.memory.clone(), range: start..end })
     }
 
+    /// Says that the bytes will hardly be read again: pages of a mapped file stop counting as this
+    /// process's memory, and come back from the file if they are read all the same.
+    #[allow(unsafe_code, reason = "dropping pages is unsafe where it can lose data; see SAFETY")]
+    pub fn release(&self) {
+        #[cfg(unix)]
+        if let Memory::Mapped(map) = &self.memory {
+            // SAFETY: the map is of a file and read-only, so its pages hold nothing else.
+            let _ = unsafe {
+                map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    self.range.start,
+                    self.range.len(),
+                )
+            };
+        }
+    }
+
     /// Whether the bytes lie in a mapped file rather than on the heap.
     pub fn is_mapped(&self) -> bool {
         matches!(self.memory, Memory::Mapped(_))
@@ -168,6 +185,19 @@ mod tests {
         assert_eq!(&*part, &[2, 3]);
         assert!(part.slice(1..3).is_none());
         assert!(buffer.slice(Range { start: 3, end: 2 }).is_none());
+    }
+
+    #[test]
+    fn released_pages_come_back_from_the_file() {
+        let path = std::env::temp_dir().join(format!("landfall-release-{}", std::process::id()));
+        let bytes: Vec<u8> = (0..100_000u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let buffer = Buffer::map_file(&File::open(&path).unwrap()).unwrap();
+        assert!(*buffer == bytes);
+        buffer.slice(5000..90_001).unwrap().release();
+        buffer.slice(7..7).unwrap().release();
+        assert!(*buffer == bytes);
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

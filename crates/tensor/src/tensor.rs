@@ -1,5 +1,6 @@
 //! The dense tensor.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::{Buffer, DType, Data, Element, Shape, TensorError, TensorView};
@@ -81,6 +82,16 @@ impl Tensor {
         }
     }
 
+    /// A tensor whose elements `fill` sets in place; they are zero before.
+    pub fn build<T: Element, E: From<TensorError>>(
+        shape: Shape,
+        fill: impl FnOnce(&mut [T]) -> Result<(), E>,
+    ) -> Result<Tensor, E> {
+        let len = byte_length(T::DTYPE, &shape)?;
+        let buffer = Buffer::try_build(len, |bytes| fill(bytemuck::cast_slice_mut(bytes)))?;
+        Ok(Tensor { dtype: T::DTYPE, shape, storage: Storage::Bytes(buffer) })
+    }
+
     /// A zeroed (for strings and byte strings: empty) tensor, filled in place before it is shared.
     pub fn zeros(dtype: DType, shape: Shape) -> Result<Tensor, TensorError> {
         let storage = match dtype {
@@ -159,6 +170,16 @@ impl Tensor {
         Ok(Tensor { dtype: self.dtype, shape, storage: self.storage.clone() })
     }
 
+    /// Some of the leading axis, sharing the memory; `None` for strings and byte strings, a scalar,
+    /// or beyond the end.
+    pub fn rows(&self, rows: Range<usize>) -> Option<Tensor> {
+        let (&all, rest) = self.shape.split_first()?;
+        let each = self.bytes()?.len().checked_div(all)?;
+        let buffer = self.buffer()?.slice(rows.start * each..rows.end * each)?;
+        let shape = std::iter::once(rows.len()).chain(rest.iter().copied()).collect();
+        Some(Tensor { dtype: self.dtype, shape, storage: Storage::Bytes(buffer) })
+    }
+
     /// This tensor, in memory aligned for its element type: itself if it already is, a copy if not.
     pub fn aligned(&self) -> Tensor {
         match &self.storage {
@@ -166,6 +187,13 @@ impl Tensor {
                 Tensor { storage: Storage::Bytes(Buffer::copy_of(b)), ..self.clone() }
             }
             _ => self.clone(),
+        }
+    }
+
+    /// Says that the elements will hardly be read again; see [`Buffer::release`].
+    pub fn release(&self) {
+        if let Some(buffer) = self.buffer() {
+            buffer.release();
         }
     }
 
@@ -209,6 +237,24 @@ fn length_error(shape: &Shape, expected: usize, found: usize) -> TensorError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_share_memory_and_stay_inside() {
+        let tensor = Tensor::build(Shape::from([3, 2]), |out: &mut [i32]| {
+            out.copy_from_slice(&[1, 2, 3, 4, 5, 6]);
+            Ok::<_, TensorError>(())
+        })
+        .unwrap();
+        let rows = tensor.rows(1..3).unwrap();
+        assert_eq!(
+            (rows.shape().to_vec(), rows.as_slice::<i32>().unwrap()),
+            (vec![2, 2], &[3, 4, 5, 6][..])
+        );
+        rows.release();
+        assert_eq!(tensor.rows(0..0).unwrap().elements(), 0);
+        assert!(tensor.rows(2..4).is_none());
+        assert!(Tensor::scalar(1i32).rows(0..1).is_none());
+    }
 
     #[test]
     fn bytes_must_fill_the_shape() {

@@ -9,16 +9,17 @@ use crate::{Dim, Op};
 pub(super) fn infer(operands: &Operands<'_>) -> Option<Result<Vec<Fact>, InferError>> {
     let dtype = operands.dtype(0);
     let result = match operands.op {
-        Op::MatMul | Op::FusedMatMul(_) | Op::DynamicQuantMatMul(_) | Op::DynamicQuantizeMatMul => {
-            matmul(operands, 0, 1, dtype)
+        Op::MatMul | Op::DynamicQuantMatMul(_) | Op::DynamicQuantizeMatMul => {
+            matmul(operands, (0, 1), false, dtype)
         }
+        Op::FusedMatMul(op) => matmul(operands, (0, 1), op.trans_b, dtype),
         Op::QuantizedMatMul(_) => {
             let dtype = if operands.has(7) { operands.dtype(7) } else { Some(DType::F32) };
-            matmul(operands, 0, 3, dtype)
+            matmul(operands, (0, 3), false, dtype)
         }
         Op::FusedAttention(_) => Ok(attention(operands, dtype)),
-        Op::MatMulInteger => matmul(operands, 0, 1, Some(DType::I32)),
-        Op::QLinearMatMul => matmul(operands, 0, 3, operands.dtype(7)),
+        Op::MatMulInteger => matmul(operands, (0, 1), false, Some(DType::I32)),
+        Op::QLinearMatMul => matmul(operands, (0, 3), false, operands.dtype(7)),
         Op::Gemm(op) => gemm(operands, op.trans_a, op.trans_b),
         _ => return None,
     };
@@ -47,8 +48,8 @@ fn inner(a: &Dim, b: &Dim) -> Result<(), InferError> {
 
 fn matmul(
     operands: &Operands<'_>,
-    left: usize,
-    right: usize,
+    (left, right): (usize, usize),
+    trans_b: bool,
     dtype: Option<DType>,
 ) -> Result<Fact, InferError> {
     let (Some(a), Some(b)) = (operands.dims(left), operands.dims(right)) else {
@@ -64,6 +65,7 @@ fn matmul(
         tail => (None, &tail[0]),
     };
     let (k_b, columns) = match b_tail {
+        [columns, k] if trans_b => (k, Some(columns)),
         [k, columns] => (k, Some(columns)),
         tail => (&tail[0], None),
     };

@@ -71,6 +71,10 @@ pub(crate) struct Part<'a> {
 
 impl Part<'_> {
     fn run(&self) {
+        #[cfg(target_arch = "x86_64")]
+        if super::tiles::run_part(self) {
+            return;
+        }
         if !dispatch(self.cpu, self) {
             super::reference::run_part(self);
         }
@@ -81,10 +85,10 @@ impl Part<'_> {
         if self.product.signed != self.left_signed { 0x80 } else { 0 }
     }
 
-    /// Sums of the tile's rows, their bytes as they are multiplied.
-    pub(crate) fn sum_rows(&self, table: &RowTable, rows: usize, sums: &mut [i32; 12]) {
+    /// Sums of the tile's first rows, their bytes as they are multiplied.
+    pub(crate) fn sum_rows(&self, table: &RowTable, sums: &mut [i32]) {
         let flip = self.flip();
-        for (row, sum) in sums.iter_mut().enumerate().take(rows) {
+        for (row, sum) in sums.iter_mut().enumerate() {
             let segments = table.lens().iter().enumerate();
             *sum = segments
                 .map(|(segment, &len)| {
@@ -167,7 +171,7 @@ struct Left<'a> {
 
 impl Part<'_> {
     /// Everything that is added to the sums of the columns of some panels.
-    fn fill_base(&self, first_panel: usize, base: &mut [i32]) {
+    pub(super) fn fill_base(&self, first_panel: usize, base: &mut [i32]) {
         for (i, base) in base.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
             *base = self.product.finish.columns((first_panel + i) * PANEL).base;
         }
@@ -220,7 +224,7 @@ impl Part<'_> {
         let zeros = [0i32; 2 * PANEL];
         let mut row_sums = [0i32; 12];
         if self.row_sums {
-            self.sum_rows(table, rows.len(), &mut row_sums);
+            self.sum_rows(table, &mut row_sums[..rows.len()]);
         }
         let mut panel = block.panels.start;
         for (vectors, width) in widths::<D>().iter().map(|v| (*v, v * D::LANES / PANEL)) {
@@ -253,6 +257,7 @@ impl Part<'_> {
                     finish,
                     sums,
                     stride: width * PANEL,
+                    width: width * PANEL,
                     first_row: rows.start,
                     row_sums: &row_sums,
                     rows: rows.len(),

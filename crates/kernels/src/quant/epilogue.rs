@@ -315,6 +315,8 @@ pub(super) struct FinishTile<'a> {
     pub(super) sums: &'a [i32],
     /// Multiple of 16.
     pub(super) stride: usize,
+    /// Columns of the tile, at most `stride`.
+    pub(super) width: usize,
     pub(super) first_row: usize,
     /// Sum of each row's left elements as they are multiplied, or nothing if not needed.
     pub(super) row_sums: &'a [i32],
@@ -326,7 +328,7 @@ impl DotOp for FinishTile<'_> {
     #[inline(always)]
     fn eval<D: Dot>(self, d: D) {
         let b = d.blocks();
-        for first in (0..self.stride).step_by(PANEL) {
+        for first in (0..self.width).step_by(PANEL) {
             if self.col + first >= self.finish.n {
                 break;
             }
@@ -369,7 +371,7 @@ mod tests {
         let scales = ColumnScales::new(fixed, PANEL).unwrap();
         let scale = |j: usize| fixed[if fixed.len() == 1 { 0 } else { j }];
         let expected: Block = std::array::from_fn(|j| requantize(acc[j], scale(j)));
-        for cpu in crate::Cpu::available() {
+        for cpu in crate::Cpu::tested() {
             let mut block = acc;
             if dispatch(cpu, Requantize(&scales, &mut block)) {
                 prop_assert_eq!(block, expected, "{}", cpu.isa());

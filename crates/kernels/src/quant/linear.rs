@@ -331,7 +331,7 @@ mod tests {
             zero in -128i32..128,
             scale in 0.01f32..9.0,
         ) {
-            for cpu in Cpu::available() {
+            for cpu in Cpu::tested() {
                 let exec = Exec { cpu, pool: Pool::inline() };
                 let (scales, zero_points) = ([scale], [zero]);
                 let parameters = Parameters { scales: &scales, zero_points: &zero_points };
@@ -370,7 +370,7 @@ mod tests {
                 let scales: Vec<f32> = (0..count).map(|i| 0.5 + i as f32).collect();
                 let zero_points: Vec<i32> = (0..count as i32).map(|i| i % 256).collect();
                 let parameters = Parameters { scales: &scales, zero_points: &zero_points };
-                for cpu in Cpu::available() {
+                for cpu in Cpu::tested() {
                     let exec = Exec { cpu, pool: &pool };
                     let (mut reals, mut back) = (vec![0f32; len], vec![0u8; len]);
                     dequantize(exec, &spread, parameters, &q, &mut reals);

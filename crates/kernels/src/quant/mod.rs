@@ -23,6 +23,8 @@ mod taps;
 #[cfg(test)]
 mod tests;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 mod unprepared;
 
 pub use add::{ByteRange, add_int8};

@@ -14,8 +14,8 @@ pub(crate) fn run_part(part: &Part<'_>) {
         for row in part.rows.clone() {
             table.clear();
             p.rows.fill(row, 1, 0..k, table);
-            let mut row_sums = [0; 12];
-            part.sum_rows(table, 1, &mut row_sums);
+            let mut row_sums = [0];
+            part.sum_rows(table, &mut row_sums);
             for panel in part.panels.clone() {
                 let mut sums = [0i32; PANEL];
                 let mut index = 0;

@@ -3,6 +3,7 @@
 use landfall_tensor::{FixedPointScale, requantize};
 use proptest::prelude::*;
 
+use super::pack::GROUP;
 use super::taps::TapLines;
 use super::*;
 use crate::conv::Window2d;
@@ -172,7 +173,7 @@ fn check_convolution(conv: &Conv2d, signs: (bool, bool), asymmetric: bool, kind:
         }
         sum
     };
-    for (cpu, threads) in Cpu::available().flat_map(|cpu| [(cpu, 1), (cpu, 2)]) {
+    for (cpu, threads) in Cpu::tested().flat_map(|cpu| [(cpu, 1), (cpu, 2)]) {
         let pool = Pool::new(threads).unwrap();
         let exec = Exec { cpu, pool: &pool };
         let weights = ConvWeightsInt8 { data: &data, sums: &sums, signed: case.b_signed };
@@ -210,7 +211,7 @@ proptest! {
                 })
                 .sum()
         };
-        for (cpu, threads) in Cpu::available().flat_map(|cpu| [(cpu, 1), (cpu, 3)]) {
+        for (cpu, threads) in Cpu::tested().flat_map(|cpu| [(cpu, 1), (cpu, 3)]) {
             let pool = Pool::new(threads).unwrap();
             let exec = Exec { cpu, pool: &pool };
             case.check((m, n), exact, |epilogue| {
@@ -256,6 +257,87 @@ proptest! {
     }
 }
 
+/// Depths that fill tiles, and that do not.
+fn tile_depths() -> impl Strategy<Value = usize> {
+    prop_oneof![(1usize..5).prop_map(|tiles| tiles * 64), 60usize..260]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn products_in_tiles_are_exact(
+        (m, k, n) in (14usize..70, tile_depths(), 1usize..100),
+        signs: (bool, bool), asymmetric: bool, kind in kinds(),
+    ) {
+        let b = bytes(k * n, 2);
+        let stride = k.next_multiple_of(GROUP) + 1;
+        let case = Case::new(bytes(m * stride, 1), n, signs, asymmetric, kind);
+        let (mut data, mut sums) = (vec![1; packed_int8_len(k, n)], vec![1; column_sums_len(n)]);
+        pack_int8(&b, case.b_signed, MatrixLayout::k_by_n(k, n), &mut data, &mut sums);
+        let packed = PackedInt8::new(&data, &sums, (k, n), case.b_signed).unwrap();
+        let exact: Vec<i64> = (0..m * n)
+            .map(|at| {
+                let (row, col) = (at / n, at % n);
+                let term = |i: usize| {
+                    let left = value(case.a[row * stride + i], case.a_signed);
+                    let right = value(b[i * n + col], case.b_signed);
+                    (left - i64::from(case.a_zero)) * (right - case.zero(col))
+                };
+                (0..k).map(term).sum()
+            })
+            .collect();
+        let exact = |row: usize, col: usize| exact[row * n + col];
+        for cpu in Cpu::tested().filter(|cpu| cpu.isa() == Isa::Amx) {
+            for threads in [1, 3] {
+                let pool = Pool::new(threads).unwrap();
+                crate::scratch::spoil();
+                case.check((m, n), exact, |epilogue| {
+                    gemm_int8(Exec { cpu, pool: &pool }, m, case.left(), stride, packed, epilogue);
+                });
+            }
+            case.check((m, n), exact, |mut epilogue| {
+                let rows = DenseRows::new(&case.a, m, k, stride);
+                let rows = DenseBytes { rows, pad: case.a_zero as u8 };
+                let (depth, left) = (rows.depth(), case.left());
+                let finish = epilogue.finish((m, n), depth, &left, &sums, packed.offset());
+                let row_sums = finish.needs_row_sums();
+                let right = data.as_ptr();
+                let product = Product { rows: &rows, signed: case.a_signed, right, finish };
+                let caches = crate::CacheSizes { l1_bytes: 8192, l2_bytes: 16384 };
+                let panels = 0..n.div_ceil(PANEL);
+                let (rows, left_signed) = (0..m, false);
+                let product = &product;
+                let part =
+                    drive::Part { product, left_signed, rows, panels, caches, row_sums, cpu };
+                let worth = m >= 16 && depth >= 64;
+                assert_eq!(tiles::run_part(&part), worth);
+                if !worth {
+                    assert!(lanes::dispatch(cpu, &part));
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn convolutions_whose_taps_fill_tiles_are_exact() {
+    // Lines have 32 positions. Windows inside the image are read in place: kernel rows at once, or
+    // tap by tap where channels are a group's or taps lie apart.
+    let window = Window2d::new([1, 4, 34, 64], [3, 3]).with_pads([1, 0, 1, 0]);
+    let spread = Window2d::new([1, 5, 36, 64], [3, 3]).with_pads([1, 0, 1, 0]);
+    let spread = spread.with_dilation([1, 2]).with_stride([2, 1]);
+    let groups = Window2d::new([1, 3, 33, 128], [2, 2]);
+    let kind = Kind::Bytes(ByteRange { zero_point: 3, low: 0, high: 255 });
+    for (window, groups) in [(window, 1), (spread, 1), (groups, 2)] {
+        for (signs, kind) in [((false, true), kind), ((true, false), Kind::I32)] {
+            let conv = Conv2d { window, out_channels: 34 * groups, groups };
+            check_convolution(&conv, signs, true, kind);
+        }
+    }
+}
+
 #[test]
 fn columns_may_all_lie_left_of_the_image() {
     let window = Window2d::new([1, 1, 1, 20], [1, 1]).with_stride([1, 3]).with_pads([0, 2, 0, 0]);
@@ -270,7 +352,7 @@ fn the_largest_products_do_not_saturate() {
     let (mut data, mut sums) = (vec![0; packed_int8_len(k, n)], vec![0; column_sums_len(n)]);
     pack_int8(&vec![0x80; k * n], true, MatrixLayout::k_by_n(k, n), &mut data, &mut sums);
     let packed = PackedInt8::new(&data, &sums, (k, n), true).unwrap();
-    for cpu in Cpu::available() {
+    for cpu in Cpu::tested() {
         let mut out = vec![0; n];
         let left = Bytes { data: &vec![255; k], signed: false, zero_point: 0 };
         let output = Int8Output::I32(&mut out);

@@ -193,7 +193,7 @@ pub(crate) fn dispatch<O: SimdOp>(cpu: Cpu, op: O) -> Option<O::Output> {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => Some(Avx2::prove(cpu)?.run(op)),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 | Isa::Vnni => Some(Avx512::prove(cpu)?.run(op)),
+        Isa::Avx512 | Isa::Vnni | Isa::Amx => Some(Avx512::prove(cpu)?.run(op)),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon | Isa::Dotprod | Isa::I8mm => Some(Neon::prove(cpu)?.run(op)),
         // No proof of another architecture's levels is ever made.

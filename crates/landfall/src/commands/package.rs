@@ -1,6 +1,7 @@
 //! `landfall package`: a model and everything needed to serve it, in one file.
 
 mod golden;
+mod precision;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,8 +19,8 @@ use landfall_predict::pipeline::{Limits, Pipeline};
 use landfall_runtime::{Cpu, Isa, Model};
 use landfall_tensor::{Buffer, Precision, Tensor};
 
+use self::precision::PrecisionChoice;
 use super::Failure;
-use super::arguments::precision;
 use super::output::print;
 use super::paths::Paths;
 use super::run::arrange;
@@ -37,6 +38,8 @@ Examples:
       steps name are found beside the manifest
   landfall package model.onnx -o model.landfall --golden inputs.npz
       loading then checks that these inputs give the outputs that they give now
+  landfall package model.onnx -o model.landfall --golden inputs.npz --precision auto
+      for bf16, if no output differs by more than 1 % of the greatest on these inputs
 
 The same model, manifest and golden inputs make the same bytes, on every machine and whatever
 LANDFALL_ISA says. To that end expected outputs are those of the scalar kernels, which can take
@@ -66,10 +69,14 @@ pub(super) struct PackageArguments {
     /// Golden inputs, by the names that callers use [default: made up]
     #[arg(long, value_name = "NPZ")]
     golden: Option<PathBuf>,
-    /// Precision of matrix products and convolutions: f32 or bf16 [default: what the manifest
-    /// declares, or f32]
-    #[arg(long, value_name = "NAME", value_parser = precision)]
-    precision: Option<Precision>,
+    /// Precision of matrix products and convolutions: f32, bf16, or auto for bf16 if its error on
+    /// the golden inputs is within --max-error [default: what the manifest declares, or f32]
+    #[arg(long, value_name = "NAME", value_parser = precision::choice)]
+    precision: Option<PrecisionChoice>,
+    /// With --precision auto: greatest difference from f32, as a fraction of an output's greatest
+    /// value, or share of other elements that differ
+    #[arg(long, value_name = "X", default_value_t = 0.01, value_parser = precision::limit)]
+    max_error: f64,
     /// Leave out weights in kernels' layouts: half the size, slower to load
     #[arg(long)]
     plain: bool,
@@ -81,8 +88,12 @@ pub(super) struct PackageArguments {
 pub(super) fn run(arguments: &PackageArguments) -> Result<(), Failure> {
     let written = package(arguments).map_err(Failure::Input)?;
     let mut text = format!("{}\n", arguments.output.display());
-    for key in ["name", "bytes", "digest", "constants", "packed", "golden"] {
+    for key in ["name", "bytes", "digest", "constants", "packed", "golden", "precision"] {
         text.push_str(&format!("  {key:<11}{}\n", written[key].to_string().trim_matches('"')));
+    }
+    if let Some(error) = written["bf16_error"].as_f64() {
+        let limit = arguments.max_error;
+        text.push_str(&format!("  bf16 error {error:.2e} on the golden inputs, limit {limit}\n"));
     }
     print(&if arguments.json { format!("{written}\n") } else { text }).map_err(Failure::No)
 }
@@ -107,18 +118,17 @@ fn package(arguments: &PackageArguments) -> Result<serde_json::Value> {
         let stem = arguments.model.file_stem().unwrap_or_default();
         builder.model.name = stem.to_string_lossy().into_owned();
     }
-    let serving = &mut builder.model.serving;
-    serving.precision = arguments.precision.map(PrecisionName).or(serving.precision);
-    let options = EngineOptions { precision: Some(engine::declared_precision(serving)), ..options };
     builder.provenance = provenance(&arguments.model)?;
     let folder = manifest.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
     add_assets(&mut builder, folder, &arguments.output)?;
-    let opened = compile(&builder, &options, BTreeMap::new())?;
-    let inputs = golden_inputs(arguments, &opened, &options)?;
-    // Weights are packed when the first run needs them.
-    let outputs = golden::run(&opened, &inputs)?;
-    let packed = opened.model.packed();
-    let case = golden::case(inputs, outputs, builder.model.tolerance, |cpu| {
+    let (first, bf16_error) = first_run(arguments, &builder, &options)?;
+    let FirstRun { precision, inputs, outputs, packed } = first;
+    if arguments.precision.is_some() {
+        builder.model.serving.precision = Some(PrecisionName(precision));
+    }
+    let options = EngineOptions { precision: Some(precision), ..options };
+    let declared = builder.model.tolerance;
+    let case = golden::case(inputs, outputs, precision, declared, |cpu| {
         compile(&builder, &EngineOptions { cpu, ..options.clone() }, packed.clone())
     })?;
     builder.golden = vec![case];
@@ -135,7 +145,49 @@ fn package(arguments: &PackageArguments) -> Result<serde_json::Value> {
         "constants": builder.constants.len(),
         "packed": builder.packed.len(),
         "golden": builder.golden.len(),
+        "precision": precision.name(),
+        "bf16_error": bf16_error,
     }))
+}
+
+/// The golden inputs, and what a model in some precision gives for them.
+struct FirstRun {
+    precision: Precision,
+    inputs: Arrays,
+    outputs: Arrays,
+    /// Weights are packed when the first run needs them.
+    packed: BTreeMap<String, Tensor>,
+}
+
+/// Runs the golden inputs in the precision asked for or chosen; with the error of bf16 if that was
+/// measured.
+fn first_run(
+    arguments: &PackageArguments,
+    builder: &PackageBuilder,
+    options: &EngineOptions,
+) -> Result<(FirstRun, Option<f64>)> {
+    let run = |precision: Precision| -> Result<FirstRun> {
+        let options = EngineOptions { precision: Some(precision), ..options.clone() };
+        let opened = compile(builder, &options, BTreeMap::new())?;
+        let inputs = golden_inputs(arguments, &opened, &options)?;
+        let outputs = golden::run(&opened, &inputs)?;
+        Ok(FirstRun { precision, inputs, outputs, packed: opened.model.packed() })
+    };
+    match arguments.precision {
+        None => Ok((run(engine::declared_precision(&builder.model.serving))?, None)),
+        Some(PrecisionChoice::Fixed(precision)) => Ok((run(precision)?, None)),
+        Some(PrecisionChoice::Auto) => {
+            ensure!(
+                arguments.golden.is_some(),
+                "--precision auto: needs --golden with inputs such as the model will get, since \
+                 the error on made-up ones says little"
+            );
+            let (plain, bf16) = (run(Precision::F32)?, run(Precision::Bf16)?);
+            let error = precision::error(&plain.outputs, &bf16.outputs)?;
+            let chosen = if error <= arguments.max_error { bf16 } else { plain };
+            Ok((chosen, Some(error)))
+        }
+    }
 }
 
 /// What goes in is an ONNX model, and what comes out must be known as a package by its name.
@@ -242,6 +294,7 @@ mod tests {
             manifest: Some(example("digits/manifest.yaml")),
             golden: Some(example("digits/digits.npz")),
             precision: None,
+            max_error: 0.01,
             plain: false,
             json: false,
         }
@@ -274,7 +327,8 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("a.landfall");
         let arguments = arguments(file.clone());
-        package(&PackageArguments { precision: Some(Precision::Bf16), ..arguments }).unwrap();
+        let precision = Some(PrecisionChoice::Fixed(Precision::Bf16));
+        package(&PackageArguments { precision, ..arguments }).unwrap();
         let options = EngineOptions::from_environment(1).unwrap();
         let opened = engine::open(&file, &options).unwrap();
         assert_eq!(opened.model.precision(), Precision::Bf16);
@@ -286,6 +340,30 @@ mod tests {
         let options = EngineOptions { precision: Some(Precision::F32), ..options };
         let plain = engine::open(&file, &options).unwrap();
         assert_eq!(plain.model.precision(), Precision::F32);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn the_precision_is_chosen_by_its_error_on_golden_inputs() {
+        let folder = std::env::temp_dir().join(format!("landfall-auto-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("a.landfall");
+        let auto = |max_error: f64, golden: Option<PathBuf>| {
+            let precision = Some(PrecisionChoice::Auto);
+            let arguments = PackageArguments { manifest: None, ..arguments(file.clone()) };
+            package(&PackageArguments { precision, max_error, golden, ..arguments })
+        };
+        let golden = Some(example("digits/digits.npz"));
+        let written = auto(0.05, golden.clone()).unwrap();
+        let error = written["bf16_error"].as_f64().unwrap();
+        assert!(error > 0.0 && error <= 0.05, "{written}");
+        assert_eq!(written["precision"], "bf16");
+        let options = EngineOptions::from_environment(1).unwrap();
+        assert_eq!(engine::open(&file, &options).unwrap().model.precision(), Precision::Bf16);
+        assert_eq!(auto(error * 0.99, golden).unwrap()["precision"], "f32");
+        assert_eq!(engine::open(&file, &options).unwrap().model.precision(), Precision::F32);
+        let made_up = auto(0.05, None).unwrap_err().to_string();
+        assert!(made_up.starts_with("--precision auto: needs --golden"), "{made_up}");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -95,7 +95,7 @@ fn both(expected: &Tensor, found: &Tensor) -> Result<Option<(Vec<f64>, Vec<f64>)
 }
 
 /// The elements of a float tensor; `None` for other types.
-fn floats(tensor: &Tensor) -> Result<Option<Vec<f64>>> {
+pub fn floats(tensor: &Tensor) -> Result<Option<Vec<f64>>> {
     let tensor = tensor.aligned();
     Ok(Some(match tensor.dtype() {
         DType::F32 => tensor.as_slice::<f32>()?.iter().map(|&v| f64::from(v)).collect(),

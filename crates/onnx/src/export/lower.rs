@@ -57,7 +57,10 @@ impl Lowering<'_> {
         match self.node.op.clone() {
             Op::FusedConv(op) => self.conv(op),
             Op::FusedMatMul(op) => {
-                let (a, b) = (self.operand(0)?, self.operand(1)?);
+                let (a, mut b) = (self.operand(0)?, self.operand(1)?);
+                if op.trans_b {
+                    b = self.transpose(b, vec![1, 0]);
+                }
                 let mut y = self.add(Op::MatMul, vec![a, b]);
                 for extra in [2, 3] {
                     if let Some(extra) = self.node.input(extra) {

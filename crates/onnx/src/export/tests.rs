@@ -39,6 +39,16 @@ fn fused_operators_become_standard_ones() {
 }
 
 #[test]
+fn a_transposed_matrix_is_transposed_by_an_operator_of_its_own() {
+    let text = "graph \"g\" {\n  input %x: f32[N,3]\n  input %w: f32[2,3]\n  \
+                %y: f32[N,2] = landfall.FusedMatMul(%x, %w) {transB=1}\n  output %y\n}\n";
+    let after = round_trip(&graph(text), &Metadata::default()).graph;
+    let order = after.schedule().expect("no cycle");
+    let ops: Vec<_> = order.iter().filter_map(|&id| Some(after.node(id)?.op.name())).collect();
+    assert_eq!(ops, ["Transpose", "MatMul", "Identity"]);
+}
+
+#[test]
 fn the_operator_set_is_the_oldest_that_suffices() {
     let relu =
         graph("graph \"g\" {\n  input %x: f32[2]\n  %y: f32[2] = Relu(%x)\n  output %y\n}\n");

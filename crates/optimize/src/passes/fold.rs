@@ -28,6 +28,7 @@ fn run(editor: &mut Editor<'_>, wanted: fn(&Op) -> bool) -> usize {
         }
         let Some(inputs) = constants(editor, node) else { continue };
         let (op, outputs) = (node.op.clone(), node.outputs.clone());
+        let read: Vec<ValueId> = node.inputs.iter().flatten().copied().collect();
         let Some(results) = editor.evaluator.evaluate(&op, &inputs, outputs.len()) else {
             continue;
         };
@@ -35,6 +36,7 @@ fn run(editor: &mut Editor<'_>, wanted: fn(&Op) -> bool) -> usize {
         if results.len() < outputs.len() || bytes(&results) > budget {
             continue;
         }
+        read.iter().filter_map(|&id| editor.constant(id)).for_each(Tensor::release);
         for (output, result) in outputs.into_iter().zip(results) {
             if !editor.unused(output) {
                 let constant = editor.add_constant(result);

@@ -4,7 +4,7 @@ use landfall_graph::{Activation, Op, ValueId, ops};
 use landfall_tensor::{DType, Tensor};
 
 use crate::Effect;
-use crate::constants::{self, per_channel, permuted};
+use crate::constants::{self, per_channel};
 use crate::editor::Editor;
 use crate::pattern::{Match, Rule, apply};
 use crate::pipeline::Pass;
@@ -25,8 +25,8 @@ const PRODUCTS: &[Rule] = &[
 
 const BIAS: &[Rule] = &[Rule { patterns: &["Add(p:FusedMatMul(a, $b), $bias)"], replace: bias }];
 
-fn fused() -> Op {
-    Op::FusedMatMul(ops::FusedMatMul { activation: Activation::None })
+fn fused(trans_b: bool) -> Op {
+    Op::FusedMatMul(ops::FusedMatMul { activation: Activation::None, trans_b })
 }
 
 /// A constant matrix of `f32`.
@@ -39,7 +39,7 @@ fn product(editor: &mut Editor<'_>, found: &Match) -> Option<ValueId> {
     let (a, b) = (found.get("a"), found.get("b"));
     matrix(editor, b)?;
     editor.rank(a).filter(|&rank| rank >= 2)?;
-    Some(editor.append(&found.name(editor), fused(), [Some(a), Some(b)]))
+    Some(editor.append(&found.name(editor), fused(false), [Some(a), Some(b)]))
 }
 
 fn gemm(editor: &mut Editor<'_>, found: &Match) -> Option<ValueId> {
@@ -48,14 +48,8 @@ fn gemm(editor: &mut Editor<'_>, found: &Match) -> Option<ValueId> {
         return None;
     }
     let given = found.get("b");
-    let mut b = matrix(editor, given)?.clone();
-    if op.trans_b {
-        b = permuted(&b, &[1, 0])?;
-    }
-    if op.alpha != 1.0 {
-        b = scaled(&b, op.alpha)?;
-    }
-    let columns = b.shape()[1];
+    let b = matrix(editor, given)?.clone();
+    let columns = b.shape()[usize::from(!op.trans_b)];
     let residual = found.find("addend");
     if residual.is_some_and(|c| op.beta != 1.0 || !editor.same_shape(c, found.root)) {
         return None;
@@ -68,9 +62,12 @@ fn gemm(editor: &mut Editor<'_>, found: &Match) -> Option<ValueId> {
         }
         None => None,
     };
-    let b = if op.trans_b || op.alpha != 1.0 { editor.add_constant(b) } else { given };
+    let b = match op.alpha {
+        1.0 => given,
+        alpha => editor.add_constant(scaled(&b, alpha)?),
+    };
     let inputs = [Some(found.get("a")), Some(b), bias, residual];
-    Some(editor.append(&found.name(editor), fused(), inputs))
+    Some(editor.append(&found.name(editor), fused(op.trans_b), inputs))
 }
 
 fn scaled(tensor: &Tensor, factor: f32) -> Option<Tensor> {
@@ -84,15 +81,15 @@ fn bias(editor: &mut Editor<'_>, found: &Match) -> Option<ValueId> {
     if op.activation != Activation::None {
         return None;
     }
-    let (a, b) = (found.get("a"), found.get("b"));
-    let columns = matrix(editor, b)?.shape()[1];
+    let (a, b, trans_b) = (found.get("a"), found.get("b"), op.trans_b);
+    let columns = matrix(editor, b)?.shape()[usize::from(!trans_b)];
     let bias = editor.constant(found.get("bias"))?;
     if bias.shape().rank() > editor.rank(a)? {
         return None;
     }
     let bias = constants::tensor(&[columns], &per_channel(bias, columns, 0)?)?;
     let bias = editor.add_constant(bias);
-    Some(editor.append(&found.name(editor), fused(), [Some(a), Some(b), Some(bias)]))
+    Some(editor.append(&found.name(editor), fused(trans_b), [Some(a), Some(b), Some(bias)]))
 }
 
 #[cfg(test)]
@@ -136,8 +133,8 @@ mod tests {
             r#"graph "g" {
               input %x: f32[N,2]
               const %b: f32[2] = [1.5, 1.5]
-              const %w: f32[2,2] = [2.0, 6.0, 4.0, 8.0]
-              %y: f32[N,2] = landfall.FusedMatMul(%x, %w, %b)
+              const %w: f32[2,2] = [2.0, 4.0, 6.0, 8.0]
+              %y: f32[N,2] = landfall.FusedMatMul(%x, %w, %b) {transB=1}
               output %y
             }"#,
         );

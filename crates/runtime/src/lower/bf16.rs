@@ -55,7 +55,7 @@ impl OperandPrecision {
             Precision::Bf16 if self.cpu.has_bf16() => {
                 return KernelInfo {
                     kernel: bf16,
-                    isa: "avx512_bf16",
+                    isa: if self.cpu.isa() == Isa::Amx { "amx" } else { "avx512_bf16" },
                     precision,
                     reason: String::new(),
                 };

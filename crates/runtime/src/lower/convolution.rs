@@ -16,7 +16,7 @@ use landfall_kernels::{
     Activation, Conv2d, ConvAlgorithm, Epilogue, RowsMut, RowsRef, Window2d, activate,
     average_pool, conv_planes, conv2d_bf16, conv2d_by, max_pool,
 };
-use landfall_tensor::{DType, Shape, Tensor, bf16};
+use landfall_tensor::{DType, Shape, Tensor};
 use smallvec::SmallVec;
 
 use super::activation::activation;
@@ -175,7 +175,7 @@ fn lower_conv(site: &Site<'_>, attributes: &Attributes<'_>) -> Result<Lowered, K
     }
     let image = window2(x[0], inputs, &window, &pad_end);
     if let (true, DType::F32, true, Some(window)) =
-        (last, site.dtype(0)?, site.tensor(1).is_some(), image)
+        (last, site.dtype(0)?, site.is_constant(1), image)
     {
         let conv = Conv2d { window, out_channels: outputs, groups };
         return lower_packed(site, conv, attributes.activation);
@@ -247,9 +247,10 @@ fn packed(
 ) -> Result<Tensor, KernelError> {
     if operands.is_bf16() {
         return site.packed(1, "conv_panels_bf16", |tensor| {
-            let mut out = vec![bf16::ZERO; conv.packed_weights_bf16_len()];
-            conv.pack_weights_bf16(tensor.as_slice()?, &mut out);
-            Ok(Tensor::from_slice(Shape::from([out.len()]), &out)?)
+            Tensor::build(Shape::from([conv.packed_weights_bf16_len()]), |out| {
+                conv.pack_weights_bf16(tensor.aligned().as_slice()?, out);
+                Ok(())
+            })
         });
     }
     let layout = match algorithm {
@@ -259,9 +260,10 @@ fn packed(
         ConvAlgorithm::Winograd4 => "winograd4_panels",
     };
     site.packed(1, layout, |tensor| {
-        let mut out = vec![0f32; conv.packed_len(algorithm)];
-        conv.pack(algorithm, tensor.as_slice()?, &mut out);
-        Ok(Tensor::from_slice(Shape::from([out.len()]), &out)?)
+        Tensor::build(Shape::from([conv.packed_len(algorithm)]), |out| {
+            conv.pack(algorithm, tensor.aligned().as_slice()?, out);
+            Ok(())
+        })
     })
 }
 
@@ -336,6 +338,10 @@ impl Kernel for PackedConv {
         let plain = self.algorithm == ConvAlgorithm::Gemm && self.names.len() == 1;
         let (conv, weights, activation) = (self.conv, self.weights.clone(), self.activation);
         plain.then_some(Convolution { conv, weights, activation })
+    }
+
+    fn has_packed(&self, index: usize) -> bool {
+        index == 1
     }
 
     fn info(&self) -> KernelInfo {

@@ -8,10 +8,10 @@ use landfall_graph::Op;
 use landfall_kernels::elementwise::Broadcast;
 use landfall_kernels::generic::{Product, matmul_direct};
 use landfall_kernels::{
-    Activation, Epilogue, MatMul, MatrixLayout, PackedB, PackedBf16, RowsMut, RowsRef, gemm,
+    Activation, Epilogue, MatMul, MatrixLayout, PANEL, PackedB, PackedBf16, RowsMut, RowsRef, gemm,
     gemm_bf16, matmul, pack_b, pack_bf16, packed_b_len, packed_bf16_len,
 };
-use landfall_tensor::{DType, Shape, Tensor, bf16};
+use landfall_tensor::{DType, Element, Shape, Tensor};
 
 use super::activation::activation;
 use super::bf16::OperandPrecision;
@@ -22,8 +22,8 @@ use crate::{Kernel, KernelError, KernelInfo};
 
 pub(super) fn lower(site: &Site<'_>) -> Option<Result<Lowered, KernelError>> {
     Some(match site.op {
-        Op::MatMul => lower_matmul(site, Activation::None),
-        Op::FusedMatMul(op) => lower_matmul(site, activation(op.activation)),
+        Op::MatMul => lower_matmul(site, Activation::None, false),
+        Op::FusedMatMul(op) => lower_matmul(site, activation(op.activation), op.trans_b),
         Op::Gemm(_) => lower_gemm(site),
         _ => return None,
     })
@@ -33,27 +33,51 @@ fn boxed(kernel: impl Kernel + 'static) -> Result<Lowered, KernelError> {
     Ok(Lowered::Kernel(Box::new(kernel)))
 }
 
-/// The constant operand `index`, a matrix of some layout, in panels of f32 or bf16.
+/// Bytes of a transposed matrix that are brought into aligned memory at a time.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// The constant operand `index`, `[k, n]` or transposed, in panels of f32 or bf16.
 fn packed(
     site: &Site<'_>,
     index: usize,
-    layout: MatrixLayout,
+    (k, n, transposed): (usize, usize, bool),
     operands: &OperandPrecision,
 ) -> Result<Tensor, KernelError> {
-    let is_plain = layout.n_stride == 1;
     if operands.is_bf16() {
-        let name = if is_plain { "panels_bf16" } else { "panels_bf16_of_transposed" };
+        let name = if transposed { "panels_bf16_of_transposed" } else { "panels_bf16" };
         return site.packed(index, name, |tensor| {
-            let mut out = vec![bf16::ZERO; packed_bf16_len(layout.k, layout.n)];
-            pack_bf16(tensor.as_slice()?, layout, &mut out);
-            Ok(Tensor::from_slice(Shape::from([out.len()]), &out)?)
+            pack(tensor, (k, n, transposed), packed_bf16_len(k, n), pack_bf16)
         });
     }
-    let name = if is_plain { "panels" } else { "panels_of_transposed" };
-    site.packed(index, name, |tensor| {
-        let mut out = vec![0f32; packed_b_len(layout.k, layout.n)];
-        pack_b(tensor.as_slice()?, layout, &mut out);
-        Ok(Tensor::from_slice(Shape::from([out.len()]), &out)?)
+    let name = if transposed { "panels_of_transposed" } else { "panels" };
+    site.packed(index, name, |tensor| pack(tensor, (k, n, transposed), packed_b_len(k, n), pack_b))
+}
+
+/// Packs a matrix that may lie across its alignment, the columns of a transposed one piece by
+/// piece.
+fn pack<T: Element>(
+    tensor: &Tensor,
+    (k, n, transposed): (usize, usize, bool),
+    len: usize,
+    pack: impl Fn(&[f32], MatrixLayout, &mut [T]),
+) -> Result<Tensor, KernelError> {
+    Tensor::build(Shape::from([len]), |out| {
+        if !transposed {
+            pack(tensor.aligned().as_slice()?, MatrixLayout::k_by_n(k, n), out);
+            return Ok(());
+        }
+        let each = len / n.div_ceil(PANEL).max(1);
+        let panels = (PIECE_BYTES / (k * PANEL * size_of::<f32>()).max(1)).max(1);
+        for first in (0..n).step_by(panels * PANEL) {
+            let columns = first..n.min(first + panels * PANEL);
+            let missing = || KernelError::Invalid("a matrix of the wrong size".into());
+            let piece = tensor.rows(columns.clone()).ok_or_else(missing)?;
+            let layout = MatrixLayout::n_by_k(k, columns.len());
+            let out = &mut out[first / PANEL * each..columns.end.div_ceil(PANEL) * each];
+            pack(piece.aligned().as_slice()?, layout, out);
+            piece.release();
+        }
+        Ok(())
     })
 }
 
@@ -92,22 +116,35 @@ impl Kernel for Packed {
         Ok(())
     }
 
+    fn has_packed(&self, index: usize) -> bool {
+        index == 1
+    }
+
     fn info(&self) -> KernelInfo {
         self.operands.info("gemm_f32", "gemm_bf16")
     }
 }
 
-fn lower_matmul(site: &Site<'_>, activation: Activation) -> Result<Lowered, KernelError> {
+fn lower_matmul(
+    site: &Site<'_>,
+    activation: Activation,
+    trans_b: bool,
+) -> Result<Lowered, KernelError> {
     let (a, b) = (site.shape(0)?, site.shape(1)?);
     let isa = site.target.cpu.isa().name();
     let f32s = site.dtype(0)? == DType::F32;
-    if f32s && site.tensor(1).is_some() && b.rank() == 2 && a.rank() >= 2 {
-        let (k, n) = (b[0], b[1]);
+    if f32s && site.is_constant(1) && b.rank() == 2 && a.rank() >= 2 {
+        let (k, n) = if trans_b { (b[1], b[0]) } else { (b[0], b[1]) };
         let m = a[..a.rank() - 1].iter().product();
         let operands = OperandPrecision::of(site, k, n);
-        let b = packed(site, 1, MatrixLayout::k_by_n(k, n), &operands)?;
+        let b = packed(site, 1, (k, n, trans_b), &operands)?;
         let (bias, residual) = (Some(2), Some(3));
         return boxed(Packed { operands, m, k, n, b, activation, bias, residual });
+    }
+    if trans_b {
+        return KernelError::unsupported(
+            "a transposed operand that is variable or of another type",
+        );
     }
     // A vector is a matrix of one row or one column, which the result then drops.
     let a_matrix = if a.rank() == 1 { Shape::from([1, a[0]]) } else { a };
@@ -199,15 +236,13 @@ fn lower_gemm(site: &Site<'_>) -> Result<Lowered, KernelError> {
     let c_shape = if site.has(2) { Some(site.shape(2)?) } else { None };
     let plain_c = c_shape.as_ref().is_none_or(|c| **c == [n] || **c == [1, n]);
     let fits = site.dtype(0)? == DType::F32
-        && site.tensor(1).is_some()
+        && site.is_constant(1)
         && !op.trans_a
         && op.alpha == 1.0
         && (c_shape.is_none() || (op.beta == 1.0 && plain_c));
     if fits {
-        let layout =
-            if op.trans_b { MatrixLayout::n_by_k(k, n) } else { MatrixLayout::k_by_n(k, n) };
         let operands = OperandPrecision::of(site, k, n);
-        let b = packed(site, 1, layout, &operands)?;
+        let b = packed(site, 1, (k, n, op.trans_b), &operands)?;
         let activation = Activation::None;
         return boxed(Packed { operands, m, k, n, b, activation, bias: Some(2), residual: None });
     }

@@ -113,8 +113,7 @@ pub(super) fn known_ints(site: &Site<'_>, index: usize) -> Result<Option<Vec<i64
     }
     let tensor = site
         .tensor(index)
-        .ok_or_else(|| KernelError::Invalid(format!("operand {index} is not known yet")))?
-        .aligned();
+        .ok_or_else(|| KernelError::Invalid(format!("operand {index} is not known yet")))?;
     let ints = match tensor.dtype() {
         DType::I32 => tensor.as_slice::<i32>()?.iter().map(|&n| n.into()).collect(),
         _ => tensor.as_slice::<i64>()?.to_vec(),

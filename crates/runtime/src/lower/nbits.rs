@@ -49,7 +49,7 @@ fn lower_nbits(site: &Site<'_>, shape: NBits) -> Result<Lowered, KernelError> {
     if a.last() != Some(&shape.k) {
         return KernelError::invalid(format!("an operand of shape {a} has not K={}", shape.k));
     }
-    let (Some(scales), true) = (site.tensor(2), site.tensor(3).is_some() || !site.has(3)) else {
+    let (Some(scales), true) = (site.tensor(2), site.is_constant(3) || !site.has(3)) else {
         return KernelError::unsupported("needs constant weights, scales and zero points");
     };
     let scales = floats(scales.view())?;

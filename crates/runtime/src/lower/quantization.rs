@@ -85,7 +85,8 @@ impl Layout {
     fn new(site: &Site<'_>, axis: i64, block: i64) -> Result<Layout, KernelError> {
         let (x, scale) = (site.shape(0)?, site.shape(1)?);
         let spread = spread(&x, &scale, axis, block)?;
-        let zero_point = site.tensor(2).map(|tensor| tensor.view());
+        let zero_point = site.tensor(2);
+        let zero_point = zero_point.as_ref().map(|tensor| tensor.view());
         let known = match site.tensor(1) {
             Some(scale) if zero_point.is_some() || !site.has(2) => {
                 Some(Steps::read(scale.view(), zero_point, &spread)?)

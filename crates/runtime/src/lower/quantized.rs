@@ -129,11 +129,14 @@ fn known(
     columns: usize,
     clamp: Clamp,
 ) -> Result<Option<Parameters>, KernelError> {
-    let constant = |&index: &usize| !site.has(index) || site.tensor(index).is_some();
+    let constant = |&index: &usize| !site.has(index) || site.is_constant(index);
     if !ports.parameters().iter().all(constant) {
         return Ok(None);
     }
-    let get = |index: usize| site.tensor(index).map(Tensor::view);
+    let tensors: Vec<Option<Tensor>> = (0..site.inputs.len())
+        .map(|index| site.tensor(index).filter(|_| ports.parameters().contains(&index)))
+        .collect();
+    let get = |index: usize| tensors.get(index)?.as_ref().map(Tensor::view);
     Parameters::read(&get, ports, columns, clamp).map(Some)
 }
 
@@ -188,7 +191,7 @@ impl Packed {
         let same = tensor.elements() == len
             && tensor.bytes().is_some_and(|bytes| bytes.ends_with(&mark.to_ne_bytes()));
         if !same && let Some(source) = site.tensor(index) {
-            tensor = make(source)?;
+            tensor = make(&source)?;
         }
         Ok(Packed { tensor, bytes, sums })
     }

@@ -1,7 +1,7 @@
 //! Elements of any numeric type as real numbers, for operators too rare for loops of their own.
 
 use landfall_kernels::elementwise::CastElement;
-use landfall_tensor::{Tensor, TensorMut, TensorView};
+use landfall_tensor::{TensorMut, TensorView};
 
 use super::Site;
 use super::types::number_type;
@@ -29,7 +29,7 @@ pub(super) fn write_reals(
 /// The only element of operand `index`, which must be known.
 pub(super) fn known_real(site: &Site<'_>, index: usize) -> Result<f64, KernelError> {
     site.input(index)?;
-    let tensor = site.tensor(index).map(Tensor::aligned).ok_or_else(|| {
+    let tensor = site.tensor(index).ok_or_else(|| {
         KernelError::Unsupported(format!("operand {index} must be known when planning"))
     })?;
     match read_reals(tensor.view())?.as_slice() {

@@ -174,7 +174,7 @@ fn lower_layer(site: &Site<'_>, config: &Config<'_>) -> Result<Lowered, KernelEr
     };
     let directions = config.reversals().iter().enumerate().map(direction).collect();
     let fast = site.dtype(0)? == DType::F32;
-    let constant = site.tensor(1).is_some() && site.tensor(2).is_some();
+    let constant = site.is_constant(1) && site.is_constant(2);
     let panels = if fast && constant { Some(panels(site, kind, inputs, hidden)?) } else { None };
     let isa = site.target.cpu.isa().name();
     Ok(Lowered::Kernel(Box::new(Layer { isa, inputs, directions, panels, fast })))
@@ -189,6 +189,7 @@ fn panels(
     let [input_len, state_len] = packed_lens(kind, inputs, hidden);
     let rows = kind.gates() * hidden;
     let all = |tensor: &Tensor, own: usize, len: usize, pack: &dyn Fn(&[f32], &mut [f32])| {
+        let tensor = tensor.aligned();
         let source = tensor.as_slice::<f32>()?;
         let count = tensor.shape()[0];
         let mut out = vec![0f32; count * len];

@@ -149,7 +149,6 @@ fn regions(
     let Some(tensor) = site.tensor(1) else {
         return KernelError::invalid("the region of interest is missing or not known yet");
     };
-    let tensor = tensor.aligned();
     let ends: Vec<f64> = float_type!(tensor.dtype(), T => {
         tensor.as_slice::<T>()?.iter().map(|x| x.to_real()).collect()
     });
@@ -168,11 +167,11 @@ fn regions(
 
 fn lower_resize(site: &Site<'_>, op: &ops::Resize) -> Result<Lowered, KernelError> {
     let shape = site.shape(0)?;
-    if site.has(2) && site.tensor(2).is_none() {
+    if site.has(2) && !site.is_constant(2) {
         return KernelError::invalid("scales are not known yet");
     }
     let sizes = known_ints(site, 3)?;
-    let axes = resized_axes(op, &shape, site.tensor(2), sizes.as_deref())?;
+    let axes = resized_axes(op, &shape, site.tensor(2).as_ref(), sizes.as_deref())?;
     let regions = regions(site, op, &axes, shape.rank())?;
     let mut lines: Vec<Option<Line<'_>>> = (0..shape.rank()).map(|_| None).collect();
     for resized in &axes {

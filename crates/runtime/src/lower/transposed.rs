@@ -52,15 +52,17 @@ fn lower_transposed(site: &Site<'_>, op: &ops::ConvTranspose) -> Result<Lowered,
         return KernelError::invalid(format!("the bias needs {out_channels} elements"));
     }
     let conv = TransposedConv { batch: x[0], channels: x[1], out_channels, groups, window };
-    if let (DType::F32, Some(weights)) = (site.dtype(0)?, site.tensor(1)) {
+    if site.dtype(0)? == DType::F32 && site.is_constant(1) {
         let pack = |tensor: &Tensor| {
             let mut out = vec![0f32; tensor.elements()];
-            conv.pack_weights(tensor.as_slice()?, &mut out);
+            conv.pack_weights(tensor.aligned().as_slice()?, &mut out);
             Ok(Tensor::from_slice(Shape::from([out.len()]), &out)?)
         };
         // The order depends on the groups, which a layout's name does not tell.
-        let weights =
-            if groups == 1 { site.packed(1, "transposed_conv", pack)? } else { pack(weights)? };
+        let weights = match site.tensor(1).filter(|_| groups > 1) {
+            Some(weights) => pack(&weights)?,
+            None => site.packed(1, "transposed_conv", pack)?,
+        };
         let isa = site.target.cpu.isa().name();
         return Ok(Lowered::Kernel(Box::new(Packed { isa, conv, weights })));
     }
@@ -81,6 +83,10 @@ impl Kernel for Packed {
         let out = io.outputs[0].as_mut_slice()?;
         transposed_conv(exec, &self.conv, [x, self.weights.as_slice()?], bias, out);
         Ok(())
+    }
+
+    fn has_packed(&self, index: usize) -> bool {
+        index == 1
     }
 
     fn info(&self) -> KernelInfo {

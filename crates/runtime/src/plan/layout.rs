@@ -173,8 +173,9 @@ impl Planner<'_> {
             _ => false,
         };
         let inputs = draft.operands.as_ref().unwrap_or(&node.inputs);
-        let operands = inputs.iter().map(|input| {
-            input.and_then(|id| self.operand(id, memory, region)).filter(|operand| !taken(operand))
+        let operands = inputs.iter().enumerate().map(|(index, input)| {
+            let id = input.filter(|_| !draft.work.has_packed(index))?;
+            self.operand(id, memory, region).filter(|operand| !taken(operand))
         });
         (operands.collect(), destinations)
     }
@@ -189,10 +190,13 @@ impl Planner<'_> {
             Some(region.map_or_else(|| shape.clone(), |region| with_rows(&shape, region.rows)))
         };
         Some(match self.place(id)? {
-            Place::Constant(tensor) => match fact.shape() {
-                Some(shape) => Operand::Constant(tensor.reshaped(shape).ok()?),
-                None => Operand::Constant(tensor.clone()),
-            },
+            Place::Constant(tensor) => {
+                let tensor = self.target.weights.aligned(tensor);
+                match fact.shape() {
+                    Some(shape) => Operand::Constant(tensor.reshaped(shape).ok()?),
+                    None => Operand::Constant(tensor),
+                }
+            }
             Place::Input(index) => Operand::Input { index: *index, shape: shape()?, slices },
             Place::Arena(i) => {
                 let mut span = memory.spans[*i].clone();

@@ -2,7 +2,7 @@
 
 use landfall_graph::Origin;
 use landfall_graph::text::parse;
-use landfall_tensor::{Buffer, DType, Shape, Tensor};
+use landfall_tensor::{Buffer, Shape, Tensor};
 
 use super::{floats, model};
 use crate::{Model, Options};
@@ -108,30 +108,48 @@ fn a_loop_that_doubles_its_state_ends_at_the_limit() {
     assert!(message.contains("memory"), "{message}");
 }
 
+/// A model whose constants lie across their alignment.
+fn crooked(text: &str) -> Model {
+    let mut graph = parse(text, &[]).unwrap();
+    let ids: Vec<_> = graph.values().map(|(id, _)| id).collect();
+    for id in ids {
+        if let Origin::Constant(tensor) = &mut graph.value_mut(id).origin {
+            let mut bytes = vec![0];
+            bytes.extend_from_slice(tensor.bytes().unwrap());
+            let bytes = Buffer::copy_of(&bytes).slice(1..bytes.len()).unwrap();
+            *tensor = Tensor::from_buffer(tensor.dtype(), tensor.shape().clone(), bytes).unwrap();
+        }
+    }
+    Model::compile(graph, &Options::default()).unwrap()
+}
+
 #[test]
 fn a_constant_across_its_alignment_is_copied_once_for_all_shapes() {
-    let mut graph = parse(
+    let model = crooked(
         "graph \"g\" { input %x: f32[N] const %b: f32[1] = [2.0] %y = Add(%x, %b) output %y }",
-        &[],
-    )
-    .unwrap();
-    let bytes = Buffer::copy_of(&[0, 0, 0, 0, 64]).slice(1..5).unwrap();
-    let crooked = Tensor::from_buffer(DType::F32, Shape::from([1]), bytes).unwrap();
-    let constants: Vec<_> = graph
-        .values()
-        .filter(|(_, value)| matches!(value.origin, Origin::Constant(_)))
-        .map(|(id, _)| id)
-        .collect();
-    graph.value_mut(constants[0]).origin = Origin::Constant(crooked);
-    let model = Model::compile(graph, &Options::default()).unwrap();
+    );
     for n in 1..4 {
         let outputs = model.run(&[floats([n], &vec![1.0; n])]).unwrap();
         assert_eq!(outputs[0], floats([n], &vec![3.0; n]));
     }
-    let Origin::Constant(kept) = &model.graph().value(constants[0]).origin else {
-        panic!("the constant is gone");
-    };
-    assert!((kept.bytes().unwrap().as_ptr() as usize).is_multiple_of(4), "copied by every plan");
+    assert_eq!(model.weights().aligned_copies(), 1);
+}
+
+#[test]
+fn a_constant_across_its_alignment_is_not_copied_if_it_is_packed() {
+    for transposed in [0, 1] {
+        let model = crooked(&format!(
+            "graph \"g\" {{
+               input %x: f32[N,2] const %w: f32[2,2] = [1.0, 2.0, 3.0, 4.0]
+               %y = landfall.FusedMatMul(%x, %w) {{transB={transposed}}} output %y }}"
+        ));
+        for n in 1..4 {
+            let outputs = model.run(&[floats([n, 2], &[1.0, -1.0].repeat(n))]).unwrap();
+            let row = if transposed == 1 { [-1.0, -1.0] } else { [-2.0, -2.0] };
+            assert_eq!(outputs[0], floats([n, 2], &row.repeat(n)));
+        }
+        assert_eq!(model.weights().aligned_copies(), 0);
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-/// Crates whose files may read clocks, entropy and the environment, and may print.
+/// Crates whose files may read clocks, entropy and the environment, and may print; programs in
+/// `bench/` may too.
 const OUTER_CRATES: [&str; 3] = ["landfall", "testkit", "xtask"];
 /// Folders of code that only tests, measures or shows.
 const TEST_FOLDERS: [&str; 5] = ["tests", "benches", "examples", "fuzz", "fuzz_targets"];
@@ -42,6 +43,7 @@ impl Place {
             test,
             outer: test
                 || stem == "build"
+                || path.starts_with("bench/")
                 || crate_name.is_some_and(|name| OUTER_CRATES.contains(&name)),
             unsafe_allowed: crate_name == Some("kernels") || UNSAFE_FILES.contains(&path),
             vague_name,

@@ -124,6 +124,7 @@ fn clocks_entropy_environment_and_output_stay_above_the_line() {
         assert_eq!(rules(LIBRARY, &function), [rule], "{code}");
         assert_eq!(rules("crates/landfall/src/main.rs", &function), [""; 0], "{code}");
         assert_eq!(rules("crates/graph/benches/speed.rs", &function), [""; 0], "{code}");
+        assert_eq!(rules("bench/rust-peers/src/main.rs", &function), [""; 0], "{code}");
         let tested = format!("#[cfg(test)]\nmod tests {{\n{function}}}\n");
         assert_eq!(rules(LIBRARY, &tested), [""; 0], "{code}");
         let not_tested = format!("#[cfg(not(test))]\nmod real {{\n{function}}}\n");

@@ -27,10 +27,15 @@ pub(in crate::gemm) fn run_part(
     rows: Range<usize>,
     panels: Range<usize>,
 ) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(amx) = crate::amx::Amx::prove(cpu) {
+        super::tiles::run_part(amx, cpu, product, right, rows, panels);
+        return;
+    }
     let l2_bytes = cpu.caches().l2_bytes;
     let part = Part { product, right, rows: rows.clone(), panels: panels.clone(), l2_bytes };
     if !dispatch(cpu, part) {
-        super::reference::run_part(product, right, rows, panels);
+        super::reference::run_part(cpu, product, right, rows, panels);
     }
 }
 
@@ -101,7 +106,7 @@ impl Part<'_> {
             table.clear();
             let first = block.rows.start + rows.start;
             self.product.rows.fill(first, rows.len(), block.depth.clone(), table);
-            d.enter(Prepare { table, to });
+            d.enter(Prepare { table, to, multiple: PAIR });
         }
     }
 

@@ -1,6 +1,6 @@
 //! Matrix products with operands in bf16 and sums in f32.
 //!
-//! The arithmetic is that of the x86 instruction `vdpbf16ps`, on every instruction set:
+//! The arithmetic is that of the x86 instruction `vdpbf16ps`, on every instruction set below AMX:
 //!
 //! - Operands are rounded to bf16 (8 significant bits) to nearest, ties to even; magnitudes below
 //!   2⁻¹²⁶ become zero of their sign.
@@ -10,6 +10,14 @@
 //! - The instruction takes and gives sums below 2⁻¹²⁶ as zeros, whatever the processor's modes;
 //!   the others keep them. That is the only difference: results are the same bits wherever no sum
 //!   of a prefix is that small.
+//!
+//! On AMX it is that of `tdpbf16ps`, for any number of rows. Operands are rounded alike, but sums
+//! are formed otherwise: of every 32 elements of depth, counted from the first one, the even and
+//! the odd ones are summed apart, each by fused multiply-adds from zero on, then both sums are
+//! added, then the sum of the 32 to that of the elements before. Zeros complete the last 32; all
+//! sums below 2⁻¹²⁶ are taken and given as zeros. So a product goes through at most 16 + K / 32
+//! roundings. Each of the two orders, which are those of Intel's manual, has a scalar twin
+//! (`reference.rs`).
 //!
 //! Bias, residual and activation follow in f32. Error: against exact operands, each product is off
 //! by at most 2⁻⁷ + 2⁻¹⁶ of itself (2⁻⁸ from each operand), to which come the f32 roundings of K
@@ -28,6 +36,8 @@ mod reference;
 #[cfg(test)]
 mod tests;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 pub(super) use drive::run_part;
 pub(crate) use pack::pack_bf16_with;
@@ -43,6 +53,9 @@ pub(crate) type Element = half::bf16;
 
 /// Elements of depth that lie together.
 pub(crate) const PAIR: usize = 2;
+
+/// Elements of depth that AMX sums apart.
+const TILE_DEPTH: usize = 32;
 
 /// `out[m, n] = activation(a[m, k] · b[k, n] + bias + residual)` with the product's operands in
 /// bf16.

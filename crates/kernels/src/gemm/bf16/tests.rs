@@ -1,12 +1,12 @@
-//! Products in bf16 on every instruction set against f64, and bit for bit against each other.
+//! Products in bf16 on every instruction set against f64, and bit for bit against scalar twins.
 
 use half::bf16;
 use proptest::prelude::*;
 
 use super::*;
 use crate::gemm::{MatrixLayout, PANEL};
-use crate::math::Activation;
-use crate::{Cpu, Isa, Pool, test_data};
+use crate::math::{ActivateTile, Activation};
+use crate::{Cpu, Isa, Pool, scratch, test_data};
 
 struct Case {
     m: usize,
@@ -55,6 +55,25 @@ impl Case {
         data
     }
 
+    /// What `cpu` must give: the sums of its scalar twin, with its own activations where these are
+    /// no clamp.
+    fn twin(&self, cpu: Cpu) -> Vec<f32> {
+        let twin = match cpu.isa() {
+            Isa::Amx => Cpu::amx_twin(),
+            _ => Cpu::with_isa(Isa::Reference).unwrap(),
+        };
+        let activation = self.activation;
+        if activation.as_clamp().is_some() {
+            return self.run(twin, 1);
+        }
+        let mut data = Case { activation: Activation::None, ..*self }.run(twin, 1);
+        let (start, stride) = (data.as_mut_ptr(), self.n + self.extra_stride);
+        if self.m > 0 {
+            ActivateTile { activation, start, rows: self.m, cols: self.n, stride }.apply(cpu);
+        }
+        data
+    }
+
     /// Checks the bound that the module states, activations off, against the operands as given.
     fn check(&self, got: &[f32]) {
         let (a, b, bias) = (self.left(), self.right(), test_data(self.n, 3));
@@ -99,24 +118,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn products_are_the_same_bits_on_every_instruction_set(
+    fn products_are_the_bits_of_the_twin_on_every_instruction_set(
         (m, k, n) in (0usize..30, 0usize..300, 0usize..100),
         extra_stride in 0usize..4,
         (bias, residual) in any::<(bool, bool)>(),
         activation in activations(),
     ) {
         let case = Case { m, k, n, extra_stride, bias, residual, activation };
-        let smooth = activation.as_clamp().is_none();
-        let mut first: Option<Vec<f32>> = None;
-        for cpu in Cpu::available() {
+        for cpu in Cpu::tested() {
             let got = case.run(cpu, 1);
             if activation == Activation::None {
                 case.check(&got);
             }
             prop_assert_eq!(&case.run(cpu, 3), &got, "threads change bits");
-            if !(smooth && cpu.isa() == Isa::Reference) {
-                prop_assert_eq!(first.get_or_insert_with(|| got.clone()), &got);
-            }
+            prop_assert_eq!(&case.twin(cpu), &got, "{}", cpu.isa());
         }
     }
 }
@@ -126,17 +141,31 @@ fn large_depth_and_width_are_blocked_without_changing_bits() {
     let activation = Activation::Relu;
     let case =
         Case { m: 13, k: 3001, n: 533, extra_stride: 3, bias: true, residual: true, activation };
-    let expected = case.run(Cpu::with_isa(Isa::Reference).unwrap(), 1);
-    for cpu in Cpu::available() {
-        assert!(case.run(cpu, 2) == expected, "{}", cpu.isa());
+    for cpu in Cpu::tested() {
+        assert!(case.run(cpu, 2) == case.twin(cpu), "{}", cpu.isa());
     }
     let plain = Case { activation: Activation::None, ..case };
-    plain.check(&plain.run(Cpu::detect(), 1));
+    Cpu::tested().for_each(|cpu| plain.check(&plain.run(cpu, 1)));
     let many_rows = Case { m: 997, k: 41, n: 37, ..plain };
-    let expected = many_rows.run(Cpu::with_isa(Isa::Reference).unwrap(), 1);
-    many_rows.check(&expected);
-    for (cpu, threads) in Cpu::available().flat_map(|cpu| [(cpu, 1), (cpu, 2)]) {
-        assert!(many_rows.run(cpu, threads) == expected, "{}", cpu.isa());
+    for (cpu, threads) in Cpu::tested().flat_map(|cpu| [(cpu, 1), (cpu, 2)]) {
+        let got = many_rows.run(cpu, threads);
+        many_rows.check(&got);
+        assert!(got == many_rows.twin(cpu), "{}", cpu.isa());
+    }
+}
+
+#[test]
+fn ends_of_rows_depth_and_columns_are_the_bits_of_the_twin() {
+    let activation = Activation::None;
+    for cpu in Cpu::tested() {
+        for (m, n) in (1..=34).zip([1, 15, 16, 17, 31, 32, 33, 48].into_iter().cycle()) {
+            for k in [0, 1, 2, 31, 32, 33, 34, 63, 64, 65, 70, 95] {
+                let case =
+                    Case { m, k, n, extra_stride: 1, bias: true, residual: false, activation };
+                scratch::spoil();
+                assert!(case.run(cpu, 1) == case.twin(cpu), "{m}, {k}, {n} on {}", cpu.isa());
+            }
+        }
     }
 }
 
@@ -145,7 +174,7 @@ fn a_row_does_not_depend_on_its_neighbours() {
     let (k, n) = (131, 70);
     let a = test_data(64 * k, 1);
     let b = packed(&test_data(k * n, 2), MatrixLayout::k_by_n(k, n));
-    for cpu in Cpu::available() {
+    for cpu in Cpu::tested() {
         let run = |rows: std::ops::Range<usize>| {
             let mut out = vec![0.0; rows.len() * n];
             let left = RowsRef { data: &a[rows.start * k..rows.end * k], stride: k };
@@ -164,17 +193,18 @@ fn a_row_does_not_depend_on_its_neighbours() {
 
 /// One product of one element on every instruction set.
 fn product(a: &[f32], b: &[f32]) -> Vec<f32> {
+    Cpu::tested().map(|cpu| product_on(cpu, a, b)).collect()
+}
+
+fn product_on(cpu: Cpu, a: &[f32], b: &[f32]) -> f32 {
     let right = packed(b, MatrixLayout::k_by_n(b.len(), 1));
-    let one = |cpu| {
-        let mut out = [0.0];
-        let left = RowsRef { data: a, stride: a.len() };
-        let right = PackedBf16::new(&right, b.len(), 1).unwrap();
-        let target = RowsMut { data: &mut out, stride: 1 };
-        let exec = Exec { cpu, pool: Pool::inline() };
-        gemm_bf16(exec, 1, left, right, &Epilogue::default(), target);
-        out[0]
-    };
-    Cpu::available().map(one).collect()
+    let mut out = [0.0];
+    let left = RowsRef { data: a, stride: a.len() };
+    let right = PackedBf16::new(&right, b.len(), 1).unwrap();
+    let target = RowsMut { data: &mut out, stride: 1 };
+    let exec = Exec { cpu, pool: Pool::inline() };
+    gemm_bf16(exec, 1, left, right, &Epilogue::default(), target);
+    out[0]
 }
 
 #[test]
@@ -203,8 +233,26 @@ fn operands_are_rounded_to_nearest_even_and_subnormals_to_zero() {
 fn the_odd_element_of_a_pair_is_added_first() {
     // 2²⁴ + 1 is not an f32, 1 - 2²⁴ is one.
     let big = 2f32.powi(24);
-    assert!(product(&[1.0, 0.0, -big, big], &[1.0; 4]).iter().all(|&y| y == 0.0));
-    assert!(product(&[1.0, 0.0, big, -big], &[1.0; 4]).iter().all(|&y| y == 1.0));
+    for cpu in Cpu::tested().filter(|cpu| !cpu.isa().includes(Isa::Amx)) {
+        assert_eq!(product_on(cpu, &[1.0, 0.0, -big, big], &[1.0; 4]), 0.0);
+        assert_eq!(product_on(cpu, &[1.0, 0.0, big, -big], &[1.0; 4]), 1.0);
+    }
+}
+
+#[test]
+fn amx_sums_even_and_odd_elements_of_32_apart() {
+    let big = 2f32.powi(24);
+    for cpu in Cpu::tested().filter(|cpu| cpu.isa() == Isa::Amx) {
+        let sum = |a: &[f32]| product_on(cpu, a, &vec![1.0; a.len()]);
+        assert_eq!(sum(&[1.0, 0.0, -big, big]), 1.0);
+        assert_eq!(sum(&[1.0, 0.0, big, -big]), 0.0);
+        let mut far = [0.0; 37];
+        (far[0], far[32], far[36]) = (big, 1.0, 1.0);
+        assert_eq!(sum(&far), big + 2.0);
+        assert_eq!(sum(&far[28..]), 2.0);
+        (far[2], far[4], far[32], far[36]) = (1.0, 1.0, 0.0, 0.0);
+        assert_eq!(sum(&far), big);
+    }
 }
 
 proptest! {

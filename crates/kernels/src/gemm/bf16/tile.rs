@@ -110,9 +110,11 @@ unsafe fn accumulate<D: Pairs, const MR: usize, const NV: usize>(
     }
 }
 
-/// Rounds the rows of a tile, and completes their last pairs with zeros.
+/// Rounds the rows of a tile, and completes them with zeros.
 pub(super) struct Prepare<'a> {
     pub(super) table: &'a RowTable,
+    /// Elements of which prepared rows have a multiple.
+    pub(super) multiple: usize,
     /// [`ROW_BYTES`] for each row.
     pub(super) to: &'a mut [u8],
 }
@@ -121,7 +123,7 @@ impl PairOp for Prepare<'_> {
     #[inline(always)]
     fn eval<D: Pairs>(self, d: D) {
         let lens = self.table.lens();
-        let depth = lens.iter().sum::<usize>().next_multiple_of(PAIR);
+        let depth = lens.iter().sum::<usize>().next_multiple_of(self.multiple);
         for (row, to) in self.to.chunks_exact_mut(ROW_BYTES).enumerate() {
             let to = &mut to[..depth * D::ELEMENT_BYTES];
             let mut at = 0;

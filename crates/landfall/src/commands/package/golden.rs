@@ -16,11 +16,14 @@
 //! its absolute part becomes the next power of ten that does, which hides which instruction sets
 //! the machine had in all but the rarest cases. Authors who want the bytes fixed in those too
 //! declare `tolerance` in the manifest, which is then checked and kept.
+//!
+//! AMX forms the sums of products in bf16 in an order of its own, and the machine that packages
+//! need not have it: of models in bf16 its scalar twin is run as well.
 
 use anyhow::{Context, Result, bail, ensure};
 use landfall_package::{Golden, Tolerance};
 use landfall_runtime::{Cpu, Isa};
-use landfall_tensor::Tensor;
+use landfall_tensor::{Precision, Tensor};
 
 use crate::engine::{Opened, excess};
 use crate::npz::Arrays;
@@ -41,24 +44,26 @@ pub(super) fn run(opened: &Opened, inputs: &Arrays) -> Result<Arrays> {
     Ok(opened.signature().outputs.iter().map(|spec| spec.name.clone()).zip(outputs).collect())
 }
 
-/// The case of some inputs and the outputs that the scalar kernels give. `compile` makes the model
-/// for another instruction set.
+/// The case of some inputs and the outputs that the scalar kernels give in `precision`. `compile`
+/// makes the model for another instruction set.
 pub(super) fn case(
     inputs: Arrays,
     outputs: Arrays,
+    precision: Precision,
     declared: Option<Tolerance>,
     compile: impl Fn(Cpu) -> Result<Opened>,
 ) -> Result<Golden> {
     let relative = declared.unwrap_or_default().relative;
     let limit = if declared.is_some() { f64::INFINITY } else { MAX_SPREAD };
     let mut largest = 0f64;
-    for cpu in Cpu::available().filter(|cpu| cpu.isa() != Isa::Reference) {
+    let twin = (precision == Precision::Bf16).then(Cpu::amx_twin);
+    for cpu in Cpu::available().filter(|cpu| cpu.isa() != Isa::Reference).chain(twin) {
         let found = run(&compile(cpu)?, &inputs)?;
         let difference = spread(&outputs, &found, relative, limit).with_context(|| {
             format!(
                 "the golden inputs give other results with {} than with the scalar kernels; give \
                  inputs that do not stand on a threshold with --golden",
-                cpu.isa()
+                if cpu.isa() == Isa::Reference { Isa::Amx } else { cpu.isa() }
             )
         })?;
         largest = largest.max(difference);
@@ -133,7 +138,9 @@ mod tests {
         }
         let inputs = || vec![("x".to_owned(), arrays(&[1.0, -0.5])[0].1.clone())];
         let outputs = || run(&model(1.0), &inputs()).unwrap();
-        let with = |factor, declared| case(inputs(), outputs(), declared, |_| Ok(model(factor)));
+        let with = |factor, declared| {
+            case(inputs(), outputs(), Precision::F32, declared, |_| Ok(model(factor)))
+        };
         let exact = with(1.0, None).unwrap();
         assert_eq!(exact.tolerance, Tolerance::default());
         assert_eq!(exact.outputs, arrays(&[1.0, -0.5]));

@@ -58,7 +58,7 @@ pub(super) fn lower(
     let parameters = known(site, &ports, outputs, clamp)?;
     let product = Product { ports, clamp, outputs, parameters };
     let image = window2(x[0], inputs, &window, &pad_end);
-    if let (Some(window), true) = (image, site.tensor(ports.right).is_some()) {
+    if let (Some(window), true) = (image, site.is_constant(ports.right)) {
         let conv = Conv2d { window, out_channels: outputs, groups };
         let layout = if conv.is_depthwise() { "int8_depthwise" } else { "int8_conv_panels" };
         let lens = (packed_conv_int8_len(&conv), conv_column_sums_len(&conv));

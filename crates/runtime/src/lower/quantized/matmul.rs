@@ -66,7 +66,7 @@ pub(super) fn lower(site: &Site<'_>, ports: Ports, clamp: Clamp) -> Result<Lower
     if b_tail[0] != k {
         return KernelError::invalid(format!("inner extents {k} and {} differ", b_tail[0]));
     }
-    let constant = site.tensor(ports.right).is_some() && b.rank() == 2;
+    let constant = site.is_constant(ports.right) && b.rank() == 2;
     let batch = if constant {
         m = a[..a.rank() - 1].iter().product();
         Broadcast::new(&[], &[&[], &[]])?
@@ -166,10 +166,10 @@ struct Dynamic {
 /// Of `(a, b, b_scale, b_zero?, bias?)`.
 pub(super) fn lower_dynamic(site: &Site<'_>, function: Activation) -> Result<Lowered, KernelError> {
     let (a, b) = (site.shape(0)?, site.shape(1)?);
-    let (Some(scale), true) = (site.tensor(2), site.tensor(3).is_some() || !site.has(3)) else {
+    let (Some(scale), true) = (site.tensor(2), site.is_constant(3) || !site.has(3)) else {
         return KernelError::unsupported("needs constant scales and zero points of the weights");
     };
-    if site.tensor(1).is_none() || b.rank() != 2 || a.rank() < 2 || a[a.rank() - 1] != b[0] {
+    if !site.is_constant(1) || b.rank() != 2 || a.rank() < 2 || a[a.rank() - 1] != b[0] {
         return KernelError::unsupported(format!(
             "needs a constant matrix whose rows are the columns of the left operand, found shapes \
              {a} and {b}"

@@ -25,9 +25,9 @@ pub(super) fn lower(site: &Site<'_>, clamp: Clamp) -> Result<Lowered, KernelErro
     }
     let constant = |index: usize| {
         let missing = || KernelError::Unsupported(format!("operand {index} is not a constant"));
-        site.tensor(index).map(|tensor| tensor.view()).ok_or_else(missing)
+        site.tensor(index).ok_or_else(missing)
     };
-    let scale = |index: usize| match floats(constant(index)?)?.as_slice() {
+    let scale = |index: usize| match floats(constant(index)?.view())?.as_slice() {
         &[scale] => Ok(f64::from(scale)),
         more => KernelError::invalid(format!("operand {index} has {} scales", more.len())),
     };
@@ -41,14 +41,14 @@ pub(super) fn lower(site: &Site<'_>, clamp: Clamp) -> Result<Lowered, KernelErro
     let bound = |bound: Option<i64>, default: i64| bound.unwrap_or(default).clamp(least, most);
     let (low, high) = (bound(clamp.low, least), bound(clamp.high, most));
     let range = ByteRange {
-        zero_point: uniform(constant(7)?)?,
+        zero_point: uniform(constant(7)?.view())?,
         low: low as i32,
         high: high.max(low) as i32,
     };
     boxed(Sum {
         isa: site.target.cpu.isa().name(),
         signed: [signed(site.dtype(0)?)?, signed(site.dtype(3)?)?],
-        zeros: [uniform(constant(2)?)?, uniform(constant(5)?)?],
+        zeros: [uniform(constant(2)?.view())?, uniform(constant(5)?.view())?],
         scales,
         range,
     })
