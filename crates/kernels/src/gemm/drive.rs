@@ -21,6 +21,9 @@ use crate::{CacheSizes, Cpu, Exec, parallel, scratch};
 pub(crate) enum Right {
     /// Panels.
     Packed(*const f32),
+    /// Panels that a product just before this one read, so that caches hold them as far as they
+    /// can.
+    PackedAgain(*const f32),
     /// Panels of bf16 pairs: the product has operands in bf16.
     PackedBf16(*const bf16::Element),
     /// A matrix known only now, packed block by block by whoever needs it.
@@ -154,16 +157,15 @@ impl SimdOp for Part<'_> {
         let depth_max = (self.caches.l1_bytes / 2 / 4 / S::TILE_ROWS).max(64);
         let depth_blocks = k.div_ceil(depth_max).max(1);
         let depth = k.div_ceil(depth_blocks).max(1);
-        let tiles = self.rows.len().div_ceil(S::TILE_ROWS);
         // The next block of panels comes into L2 beside this one.
-        let kept = self.caches.l2_bytes / if tiles <= TILES_AHEAD { 4 } else { 2 };
+        let kept = self.caches.l2_bytes / if self.asks_ahead::<S>() { 4 } else { 2 };
         let panels_max = (kept / (depth * PANEL * size_of::<f32>())).max(2) & !1;
         let mut first = self.panels.start;
         while first < self.panels.end {
             let block = first..self.panels.end.min(first + panels_max);
             first = block.end;
             match self.product.right {
-                Right::Packed(start) => {
+                Right::Packed(start) | Right::PackedAgain(start) => {
                     // SAFETY: the packed operand has a panel for every 16 columns.
                     let b = unsafe { start.add(block.start * k * PANEL) };
                     let next = start.wrapping_add(block.end * k * PANEL);
@@ -185,6 +187,12 @@ impl SimdOp for Part<'_> {
 }
 
 impl Part<'_> {
+    /// Whether tiles ask for the panels that are needed next.
+    fn asks_ahead<S: Simd>(&self) -> bool {
+        let tiles = self.rows.len().div_ceil(S::TILE_ROWS);
+        tiles <= TILES_AHEAD && !matches!(self.product.right, Right::PackedAgain(_))
+    }
+
     /// All rows of the part for one block of columns, `b` pointing to its first panel and `next` to
     /// that of the next block, if there is one.
     fn run_columns<S: Simd>(
@@ -201,7 +209,7 @@ impl Part<'_> {
                 let depth = parallel::share(k, depth_blocks, depth_block);
                 let last = depth_block + 1 == depth_blocks;
                 let next = if last { next } else { Some(b.wrapping_add(depth.end * PANEL)) };
-                let ahead = match next.filter(|_| tiles <= TILES_AHEAD) {
+                let ahead = match next.filter(|_| self.asks_ahead::<S>()) {
                     Some(next) => Ahead::new(next, tiles),
                     None => Ahead::NOTHING,
                 };

@@ -103,6 +103,22 @@ pub fn gemm(
     run(exec, &epilogue.product(&rows, Right::Packed(b.as_ptr()), b.n(), &mut out));
 }
 
+/// The same with a `b` that a call just before read too: it lies in caches as far as it can.
+///
+/// # Panics
+/// If an operand is shorter than its shape.
+pub(crate) fn gemm_again(
+    exec: Exec<'_>,
+    m: usize,
+    a: RowsRef<'_>,
+    b: PackedB<'_>,
+    epilogue: &Epilogue<'_>,
+    mut out: RowsMut<'_>,
+) {
+    let rows = DenseRows::new(a.data, m, b.k(), a.stride);
+    run(exec, &epilogue.product(&rows, Right::PackedAgain(b.as_ptr()), b.n(), &mut out));
+}
+
 /// A batch of products of matrices known only at run time: `batch` pairs, each operand with its
 /// distance from one batch index to the next (0 repeats it).
 #[derive(Debug, Clone, Copy)]

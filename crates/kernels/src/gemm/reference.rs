@@ -43,7 +43,9 @@ unsafe fn dot(p: &Product<'_>, table: &RowTable, col: usize) -> f32 {
             // SAFETY: by the caller's promise.
             unsafe {
                 let b = match p.right {
-                    Right::Packed(b) => *b.add((col / PANEL * depth + k) * PANEL + col % PANEL),
+                    Right::Packed(b) | Right::PackedAgain(b) => {
+                        *b.add((col / PANEL * depth + k) * PANEL + col % PANEL)
+                    }
                     Right::PackedBf16(_) => unreachable!("products in bf16 have their own twin"),
                     Right::Strided { start, k_stride, n_stride } => {
                         *start.add(k * k_stride + col * n_stride)

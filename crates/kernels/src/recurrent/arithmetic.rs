@@ -2,7 +2,8 @@
 
 use super::GateFn;
 use crate::elementwise::Wide;
-use crate::{Activation, Epilogue, Exec, PackedB, Pool, RowsMut, RowsRef, activate, gemm};
+use crate::gemm::gemm_again;
+use crate::{Activation, Epilogue, Exec, PackedB, Pool, RowsMut, RowsRef, activate};
 
 /// Products with the recurrence weights, and functions of gates.
 pub trait Arithmetic {
@@ -50,7 +51,7 @@ impl Arithmetic for Fast<'_> {
         let residual = residual.map(|(data, stride)| RowsRef { data, stride });
         let epilogue = Epilogue { bias, residual, activation: Activation::None };
         let rows = RowsRef { data: rows, stride: weights.k() };
-        gemm(self.exec, self.batch, rows, weights, &epilogue, RowsMut { data, stride });
+        gemm_again(self.exec, self.batch, rows, weights, &epilogue, RowsMut { data, stride });
     }
 
     fn apply(&self, function: GateFn, data: &mut [f32]) {
