@@ -3,7 +3,7 @@
 use landfall_graph::Op;
 use landfall_tensor::Tensor;
 
-/// Computes one operator on constant operands.
+/// Computes one operator on constant operands, which may lie across their alignment.
 pub trait Evaluate {
     /// The first `outputs` results in the operator's order, or `None` if the operator is not
     /// supported or fails; the node is then left for the runtime, which reports the failure.

@@ -85,7 +85,16 @@ impl Buffer {
 
     /// An aligned copy of some bytes.
     pub fn copy_of(bytes: &[u8]) -> Buffer {
-        Buffer::build(bytes.len(), |out| out.copy_from_slice(bytes))
+        // Memory that is written once need not be zeroed first.
+        let (whole, rest) = bytes.as_chunks::<ALIGNMENT>();
+        let mut lines = Vec::with_capacity(bytes.len().div_ceil(ALIGNMENT));
+        lines.extend(whole.iter().map(|&line| Line(line)));
+        if !rest.is_empty() {
+            let mut line = [0; ALIGNMENT];
+            line[..rest.len()].copy_from_slice(rest);
+            lines.push(Line(line));
+        }
+        Buffer::of_lines(lines, bytes.len())
     }
 
     /// Maps a whole file read-only; pages are read when touched.

@@ -48,11 +48,11 @@ fn run(editor: &mut Editor<'_>, wanted: fn(&Op) -> bool) -> usize {
     changes
 }
 
-/// The operands, if all are constants.
+/// The operands, if all are constants, in whatever memory they are.
 fn constants(editor: &Editor<'_>, node: &Node) -> Option<Vec<Option<Tensor>>> {
     let tensor = |input: &Option<ValueId>| match input {
         None => Some(None),
-        Some(id) => editor.constant(*id).map(|tensor| Some(tensor.aligned())),
+        Some(id) => editor.constant(*id).map(|tensor| Some(tensor.clone())),
     };
     node.inputs.iter().map(tensor).collect()
 }
